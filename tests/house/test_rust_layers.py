@@ -55,6 +55,7 @@ LAYERS = {
         {"description", "guard", "item_error", "position", "size", "update"},
         {"key_encoding", "table"},
         {"condition", "unique"},
+        {"path"},
         {"error"},
         {"key", "names"},
         {"value", "json_text"},

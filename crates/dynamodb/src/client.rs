@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::{Request, Response};
-use crate::wire::errors::{self, Class, ErrorContext, Failure, Progress, Refusal};
+use crate::wire::errors::{self, ErrorClass, ErrorContext, Failure, Progress, Refusal};
 use crate::wire::response::Metered;
 
 /// The prefix of an operation in the header `x-amz-target`.
@@ -304,16 +304,16 @@ impl<'a, T: Transport> Client<'a, T> {
     /// What follows after an error response.
     fn refused(&self, mut refusal: Refusal, effect: Effect) -> NextStep {
         let retry = match refusal.class {
-            Class::Throttled => {
+            ErrorClass::Throttled => {
                 self.metrics.throttle();
                 true
             }
-            Class::Conflict | Class::TableLimit => true,
-            Class::Failed => {
+            ErrorClass::Conflict | ErrorClass::TableLimit => true,
+            ErrorClass::Failed => {
                 self.mark_uncertain(effect);
                 effect != Effect::Once
             }
-            Class::Foreign => {
+            ErrorClass::Foreign => {
                 self.mark_uncertain(effect);
                 false
             }
@@ -337,11 +337,11 @@ impl<'a, T: Transport> Client<'a, T> {
         signed: i64,
     ) -> bool {
         match refusal.class {
-            Class::Expired => {
+            ErrorClass::Expired => {
                 self.shared.credentials.forget(identity);
                 true
             }
-            Class::Signature | Class::Skewed => self.correct_clock(response, signed),
+            ErrorClass::Signature | ErrorClass::Skewed => self.correct_clock(response, signed),
             _ => false,
         }
     }
@@ -443,7 +443,7 @@ impl<T: Transport> Output<'_, T> {
 
     /// The error for a response that cannot be the one to the call.
     pub fn unreadable(&self) -> Error {
-        let outcome = self.mixed_up();
+        let outcome = self.out_of_sync();
         let secrets = self.identity.secrets();
         let config = &self.client.shared.config;
         errors::unreadable(config, &self.response, &secrets, outcome)
@@ -451,7 +451,7 @@ impl<T: Transport> Output<'_, T> {
 
     /// The error for a response with a row that was not requested.
     pub fn other_row(&self, table: &Table) -> Error {
-        match self.mixed_up() {
+        match self.out_of_sync() {
             Outcome::NotApplied => Error::other_row(table),
             Outcome::Unknown => Error::other_row(table).uncertain(),
         }
@@ -459,7 +459,7 @@ impl<T: Transport> Output<'_, T> {
 
     /// The response belongs to another call: further responses of the same connection may, too. Returns the outcome of the
     /// request.
-    fn mixed_up(&self) -> Outcome {
+    fn out_of_sync(&self) -> Outcome {
         self.client.transport.close_idle();
         self.client.mark_uncertain(self.effect);
         self.client.progress.get().outcome()

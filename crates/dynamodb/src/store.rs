@@ -151,9 +151,9 @@ impl Store for DynamoStore {
     ) -> Vec<Result<Reply>> {
         let state = self.0.current();
         let transport = state.transport(interrupt);
-        let began = Instant::now();
+        let started = Instant::now();
         let runs = requests.iter().map(async |request: &Arc<Request>| {
-            let reply = operations::run(&state.shared, &transport, request, began).await;
+            let reply = operations::run(&state.shared, &transport, request, started).await;
             request.metrics.finish();
             reply
         });
@@ -223,7 +223,7 @@ mod tests {
         // Nothing listens on port 1.
         let url = "dynamodb://us-east-1?endpoint=http://127.0.0.1:1&retries=0";
         let mut shared = Shared::new(Config::parse(url).unwrap());
-        shared.credentials = CredentialsCache::of(Environment::asking(var));
+        shared.credentials = CredentialsCache::of(Environment::from_fn(var));
         DynamoStore(Generations::new(ProcessState::new(shared)))
     }
 

@@ -124,7 +124,7 @@ async fn serve(shared: Arc<Shared>, mut queue: UnboundedReceiver<Job>) {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             break;
         };
-        if job.submission.begin() {
+        if job.submission.start() {
             let (shared, transport) = (Arc::clone(&shared), Rc::clone(&transport));
             tokio::task::spawn_local(carry_out(job, shared, transport, permit));
         }

@@ -46,7 +46,7 @@ fn an_insert_of_a_new_key_is_one_call() {
         r##""Item":{"pk":{"S":"a"},"sk":{"S":"0"},"email":{"S":"x"}},"##,
         r##""ConditionExpression":"attribute_not_exists(#0) OR #1 <= :0","##,
         r##""ReturnValuesOnConditionCheckFailure":"ALL_OLD","##,
-        r##""ExpressionAttributeNames":{"#0":"pk","#1":"expires"},"ExpressionAttributeValues":{":0":{"N":"1704067200"}}}},"##,
+        r##""ExpressionAttributeNames":{"#0":"pk","#1":"expires"},"ExpressionAttributeValues":{":0":{"N":"4102444800"}}}},"##,
         r##"{"Put":{"TableName":"people.unique","##,
         r##""Item":{"key":{"B":"ZW1haWwAUwABeA=="},"partition":{"S":"a"},"sort":{"S":"0"}},"##,
         r##""ConditionExpression":"attribute_not_exists(#0) OR #1 = :0 AND #2 = :1","##,

@@ -156,7 +156,7 @@ impl Session<'_> {
         let nodes = &mut *self.nodes;
         self.minter
             .snowflake(reading, epoch, choice, |choice, random| {
-                nodes.held(choice, random).map_err(Box::new)
+                nodes.claimed_node(choice, random).map_err(Box::new)
             })
     }
 

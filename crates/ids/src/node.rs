@@ -85,7 +85,7 @@ impl Nodes {
     /// # Errors
     /// [`Refusal::NodeNotChosen`] before [`Nodes::choose`], [`Refusal::NodeNotClaimed`] before [`Nodes::search`].
     #[cold]
-    pub(crate) fn held(&mut self, choice: NodeChoice, random: u64) -> Result<u16, Refusal> {
+    pub(crate) fn claimed_node(&mut self, choice: NodeChoice, random: u64) -> Result<u16, Refusal> {
         let (low, high, _) = self.range(choice)?;
         if let Some(node) = self.claimed(low, high) {
             return Ok(node);
@@ -298,13 +298,13 @@ mod tests {
 
     /// The node of `choice`, as the engine claims it.
     fn resolve(nodes: &mut Nodes, choice: NodeChoice) -> Result<u16, Refusal> {
-        match nodes.held(choice, 1020) {
+        match nodes.claimed_node(choice, 1020) {
             Err(Refusal::NodeNotClaimed { choice, random }) => {
                 let search = nodes.search(choice, 1)?.unwrap();
                 let found = search.run(random);
                 nodes.end();
                 nodes.add(found?, 0);
-                nodes.held(choice, random)
+                nodes.claimed_node(choice, random)
             }
             held => held,
         }
@@ -437,7 +437,7 @@ mod tests {
         assert_eq!(resolve(&mut nodes, NodeChoice::Default), Ok(32));
         check(&mut nodes);
         assert_eq!(
-            nodes.held(NodeChoice::Default, 0),
+            nodes.claimed_node(NodeChoice::Default, 0),
             Ok(32),
             "nothing was lost"
         );

@@ -64,7 +64,7 @@ impl Deadline {
 
     /// Asks the interrupt through this function, for an engine that cannot be interrupted at every moment.
     #[must_use]
-    pub const fn asking(mut self, ask: fn(&dyn Interrupt) -> bool) -> Self {
+    pub const fn polling_with(mut self, ask: fn(&dyn Interrupt) -> bool) -> Self {
         self.ask = ask;
         self
     }
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn an_engine_may_say_how_to_ask() {
-        let mut deadline = Deadline::new(&Never, SECOND).asking(|_| true);
+        let mut deadline = Deadline::new(&Never, SECOND).polling_with(|_| true);
         let begin = deadline.started.unwrap();
         assert_eq!(deadline.check_at(begin), Ok(()));
         assert_eq!(deadline.check_at(begin + POLL), Err(Stop::Interrupted));

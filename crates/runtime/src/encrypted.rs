@@ -90,7 +90,7 @@ impl<S: Read + Write> Encrypted<S> {
     /// # Errors
     ///
     /// Those of the socket, and of TLS.
-    pub fn shake_hands(&mut self) -> io::Result<()> {
+    pub fn complete_handshake(&mut self) -> io::Result<()> {
         while self.is_handshaking() {
             self.0.conn.complete_io(&mut self.0.sock)?;
         }

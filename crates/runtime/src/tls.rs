@@ -164,15 +164,15 @@ fn identity(certificate: &str, key: &str) -> Result<SingleCertAndKey> {
 /// Why one side does not trust the other and what to do, if that is what broke the connection. Nothing that was sent on it
 /// was carried out then.
 #[must_use]
-pub fn distrust(cause: &io::Error) -> Option<String> {
+pub fn untrusted_reason(cause: &io::Error) -> Option<String> {
     match cause.get_ref()?.downcast_ref()? {
-        rustls::Error::InvalidCertificate(why) => Some(distrust_of_server(why)),
-        rustls::Error::AlertReceived(alert) => distrust_of_client(*alert),
+        rustls::Error::InvalidCertificate(why) => Some(server_problem(why)),
+        rustls::Error::AlertReceived(alert) => client_problem(*alert),
         _ => None,
     }
 }
 
-fn distrust_of_server(why: &CertificateError) -> String {
+fn server_problem(why: &CertificateError) -> String {
     let way_out = match why {
         CertificateError::UnknownIssuer => {
             return "its certificate is signed by an unknown authority: give its certificate with \
@@ -187,7 +187,7 @@ fn distrust_of_server(why: &CertificateError) -> String {
     format!("its certificate is not valid ({why}): {way_out}")
 }
 
-fn distrust_of_client(alert: AlertDescription) -> Option<String> {
+fn client_problem(alert: AlertDescription) -> Option<String> {
     let way_out = match alert {
         AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure => {
             "give a client certificate with ?cert= and &key=, if the server requires one"

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use mintkey_runtime::{Address, Tls, distrust};
+use mintkey_runtime::{Address, Tls, untrusted_reason};
 use mintkey_store::{ErrorKind, Result};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -117,25 +117,25 @@ fn without_cert_the_client_has_no_certificate() {
 }
 
 #[test]
-fn distrust_says_what_to_do() {
+fn an_untrusted_side_is_told_what_to_do() {
     let folder = certificates(&["server", "other"]);
     let folder = folder.path();
     let way_out = |ca: &str, host: &str| {
         let tls = tls(folder, &format!("ca=~/{ca}.pem")).unwrap();
         let mut client = tls.connection(host).unwrap();
         let (error, _) = handshake(&mut client, &mut server(folder, "server", "other"));
-        distrust(&io::Error::other(error.unwrap())).unwrap()
+        untrusted_reason(&io::Error::other(error.unwrap())).unwrap()
     };
     assert!(way_out("other", "localhost").contains("?ca="));
     assert!(way_out("server", "example.org").contains("a name that is in the certificate"));
     let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
     assert!(
-        distrust(&io::Error::other(expired))
+        untrusted_reason(&io::Error::other(expired))
             .unwrap()
             .contains("the clock")
     );
-    assert_eq!(distrust(&io::Error::other("broken")), None);
-    assert_eq!(distrust(&io::ErrorKind::BrokenPipe.into()), None);
+    assert_eq!(untrusted_reason(&io::Error::other("broken")), None);
+    assert_eq!(untrusted_reason(&io::ErrorKind::BrokenPipe.into()), None);
 }
 
 #[test]

@@ -48,13 +48,13 @@ fn a_parked_thread_is_woken() {
 
 #[test]
 fn a_panic_answers_all_requests_and_another_thread_can_be_started() {
-    let (begun, begun_answers) = submission();
+    let (started, started_answers) = submission();
     let (owned, owned_answers) = submission();
     let (shared, shared_answers) = submission();
     let queue = Arc::new(Mutex::new(vec![shared]));
     let work = move || {
         let _owned = owned;
-        assert!(begun.begin());
+        assert!(started.start());
         panic!("as a defect would");
     };
     let emptied = Arc::clone(&queue);
@@ -65,7 +65,7 @@ fn a_panic_answers_all_requests_and_another_thread_can_be_started() {
     let worker = Worker::start("panics", "test://", work, after_panic).unwrap();
     worker.wait_for_end(&Never);
     let unavailable = |outcome| Some(ErrorKind::Unavailable(outcome));
-    assert_eq!(kind(&begun_answers), unavailable(Outcome::Unknown));
+    assert_eq!(kind(&started_answers), unavailable(Outcome::Unknown));
     assert_eq!(kind(&owned_answers), unavailable(Outcome::NotApplied));
     assert_eq!(kind(&shared_answers), unavailable(Outcome::NotApplied));
 

@@ -11,7 +11,7 @@ use crate::reading::reader::{self, ReadResult};
 use crate::shared::Shared;
 use crate::storage::file_guard::FileId;
 use crate::storage::fork_gate;
-use crate::storage::fork_registry::Member;
+use crate::storage::fork_registry::RegisteredStore;
 use crate::writing::queue::GROUP;
 use crate::writing::writer::Writer;
 
@@ -49,7 +49,7 @@ impl Operations {
         for _ in 0..ATTEMPTS {
             match reader::read(&self.shared, request, &mut deadline)? {
                 ReadResult::Reply(reply) => return Ok(reply),
-                ReadResult::FilesLost(id) => self.shared.leave_lost_files(id)?,
+                ReadResult::FilesLost(id) => self.shared.close_lost_files(id)?,
                 ReadResult::TableMissing => {
                     for table in request.operation.tables() {
                         let operation = Operation::CreateTable(Arc::clone(table));
@@ -126,7 +126,7 @@ fn is_interrupted(result: &Result<Reply>) -> bool {
     matches!(result, Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)))
 }
 
-impl Member for Operations {
+impl RegisteredStore for Operations {
     fn release(&self) {
         if !self.shared.in_memory() {
             self.shared.pool.release();

@@ -35,7 +35,7 @@ impl Shared {
 
     /// The deadline of a new request.
     pub fn deadline(&self, interrupt: &'static dyn Interrupt) -> Deadline {
-        Deadline::from_first_check(interrupt, self.config.timeout).asking(fork_gate::poll)
+        Deadline::from_first_check(interrupt, self.config.timeout).polling_with(fork_gate::poll)
     }
 
     /// Refuses requests in a child that was forked in the middle of a statement.
@@ -72,12 +72,12 @@ impl Shared {
 
     /// Makes all stores of the process close their connections to lost files, so that the present ones can be opened.
     /// Must be called without a pass.
-    pub fn leave_lost_files(&self, lost: FileId) -> Result<()> {
+    pub fn close_lost_files(&self, lost: FileId) -> Result<()> {
         let pass = fork_gate::enter();
-        let mixed_up = file_guard::is_mixed_up(lost);
+        let replaced = file_guard::is_replaced(lost);
         drop(pass);
-        if mixed_up {
-            return Err(self.mixed_up(Outcome::NotApplied));
+        if replaced {
+            return Err(self.replaced(Outcome::NotApplied));
         }
         if fork_registry::abandon(lost) {
             return Ok(());
@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// The error when another file has taken the database's name.
-    pub fn mixed_up(&self, outcome: Outcome) -> Error {
+    pub fn replaced(&self, outcome: Outcome) -> Error {
         Error::new(
             ErrorKind::Unavailable(outcome),
             format!(

@@ -9,7 +9,7 @@ use mintkey_store::{Capabilities, Done, Interrupt, Notice, Reply, Request, Resul
 use crate::config::Config;
 use crate::operations::Operations;
 use crate::storage::fork_gate;
-use crate::storage::fork_registry::{self, Member};
+use crate::storage::fork_registry::{self, RegisteredStore};
 use crate::storage::notices;
 use crate::workers;
 
@@ -23,8 +23,8 @@ impl SqliteStore {
     /// The store of this configuration.
     pub fn new(config: Config) -> Self {
         let operations = Arc::new(Operations::new(config));
-        let member: Weak<Operations> = Arc::downgrade(&operations);
-        fork_registry::register(member as Weak<dyn Member>);
+        let registered: Weak<Operations> = Arc::downgrade(&operations);
+        fork_registry::register(registered as Weak<dyn RegisteredStore>);
         Self(operations)
     }
 

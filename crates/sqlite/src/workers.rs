@@ -91,7 +91,7 @@ fn read(operations: &Operations) -> bool {
     drop(pass);
     match next {
         Next::Read(request, submission) => {
-            if submission.begin() {
+            if submission.start() {
                 let answer = operations.run(&request, &Never);
                 submission.answer(answer).deliver();
             }

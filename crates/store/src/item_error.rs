@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::condition::Path;
 use crate::error::{Error, ErrorKind, Outcome, Remedy, Violation};
 use crate::key::Key;
 use crate::number::Number;
+use crate::path::Path;
 use crate::table::{KeyAttribute, Table};
 use crate::unique::Claim;
 use crate::value::{Name, Value, ValueType};

@@ -340,7 +340,7 @@ impl FromStr for Number {
         let mut exponent: i32 = 0;
         let mut kept = 0_u32;
         // Zeros that only count if another digit follows, so that 1 with 60 zeros is still one digit.
-        let mut held = 0_u32;
+        let mut zeros = 0_u32;
         let mut seen = false;
         let mut behind = false;
         while let [byte, after @ ..] = rest {
@@ -352,20 +352,21 @@ impl FromStr for Number {
                     }
                     if *byte == b'0' {
                         if kept > 0 {
-                            held = held.saturating_add(1);
+                            zeros = zeros.saturating_add(1);
                         }
                     } else {
-                        let places = held.saturating_add(1);
+                        let new_digits = zeros.saturating_add(1);
                         kept = if kept == 0 {
                             1
                         } else {
-                            kept.saturating_add(places)
+                            kept.saturating_add(new_digits)
                         };
                         if kept > MAX_DIGITS {
                             return Err(syntax_or(rest, InvalidNumber::TooManyDigits));
                         }
-                        coefficient = coefficient * 10_u128.pow(places) + u128::from(byte - b'0');
-                        held = 0;
+                        coefficient =
+                            coefficient * 10_u128.pow(new_digits) + u128::from(byte - b'0');
+                        zeros = 0;
                     }
                 }
                 b'.' if !behind => behind = true,
@@ -382,7 +383,7 @@ impl FromStr for Number {
                 InvalidNumber::Syntax
             });
         }
-        exponent = exponent.saturating_add_unsigned(held);
+        exponent = exponent.saturating_add_unsigned(zeros);
         if let [b'e' | b'E', power @ ..] = rest {
             exponent = exponent.saturating_add(parse_exponent(power)?);
         } else if !rest.is_empty() {

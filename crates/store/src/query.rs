@@ -4,9 +4,10 @@ use std::ops::Bound;
 use std::slice;
 use std::sync::Arc;
 
-use crate::condition::{Condition, Path};
+use crate::condition::Condition;
 use crate::error::{Error, Result};
 use crate::key::KeyValue;
+use crate::path::Path;
 use crate::position::Position;
 use crate::table::{Index, KeyAttribute, Table};
 use crate::value::Name;

@@ -3,11 +3,11 @@
 use std::result;
 use std::sync::Arc;
 
-use crate::condition::Path;
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::key::{Key, KeyValue};
 use crate::metrics::RequestMetrics;
+use crate::path::Path;
 use crate::query::{Query, Scan};
 use crate::size::check_item;
 use crate::table::Table;

@@ -18,7 +18,7 @@ enum State {
     /// In a queue: it can be withdrawn.
     Waiting(Done),
     /// An engine executes it.
-    Begun(Done),
+    Started(Done),
     /// Answered or withdrawn.
     Over,
 }
@@ -38,11 +38,11 @@ impl Submission {
 
     /// Starts the request. False: it was withdrawn, or started before.
     #[must_use]
-    pub fn begin(&self) -> bool {
+    pub fn start(&self) -> bool {
         let mut state = locked(&self.0);
         match mem::replace(&mut *state, State::Over) {
             State::Waiting(done) => {
-                *state = State::Begun(done);
+                *state = State::Started(done);
                 true
             }
             other => {
@@ -55,7 +55,7 @@ impl Submission {
     /// Answers the request, started or not. Nothing is delivered if it was answered or withdrawn before.
     pub fn answer(&self, answer: Result<Reply>) -> Delivery {
         Delivery(match self.end() {
-            State::Waiting(done) | State::Begun(done) => Some((done, answer)),
+            State::Waiting(done) | State::Started(done) => Some((done, answer)),
             State::Over => None,
         })
     }
@@ -67,12 +67,12 @@ impl Submission {
 
 impl Drop for Submission {
     fn drop(&mut self) {
-        let (done, begun) = match self.end() {
+        let (done, started) = match self.end() {
             State::Waiting(done) => (done, false),
-            State::Begun(done) => (done, true),
+            State::Started(done) => (done, true),
             State::Over => return,
         };
-        drop(Delivery(Some((done, Err(lost(begun))))));
+        drop(Delivery(Some((done, Err(lost(started))))));
     }
 }
 
@@ -119,8 +119,8 @@ fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 /// The error of a request that an engine lost, by a panic for example.
 #[must_use]
-pub fn lost(begun: bool) -> Error {
-    let (when, outcome) = if begun {
+pub fn lost(started: bool) -> Error {
+    let (when, outcome) = if started {
         ("in the middle of the request", Outcome::Unknown)
     } else {
         ("before it began the request", Outcome::NotApplied)
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn a_request_is_answered_once() {
         let (submission, answers) = submission();
-        assert!(submission.begin());
-        assert!(!submission.begin());
+        assert!(submission.start());
+        assert!(!submission.start());
         let delivery = submission.answer(Ok(Reply::Done));
         assert!(kinds(&answers).is_empty(), "not before it is delivered");
         delivery.deliver();
@@ -164,10 +164,10 @@ mod tests {
 
     #[test]
     fn a_dropped_request_is_answered_while_its_ticket_lives() {
-        for (begun, outcome) in [(false, Outcome::NotApplied), (true, Outcome::Unknown)] {
+        for (started, outcome) in [(false, Outcome::NotApplied), (true, Outcome::Unknown)] {
             let (submission, answers) = submission();
             let ticket = submission.ticket();
-            assert!(!begun || submission.begin());
+            assert!(!started || submission.start());
             drop(submission);
             assert_eq!(kinds(&answers), [Some(ErrorKind::Unavailable(outcome))]);
             assert!(!ticket.withdraw());
@@ -175,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_answers_what_was_begun_and_what_was_about_to_be_delivered() {
+    fn a_panic_answers_what_was_started_and_what_was_about_to_be_delivered() {
         let (first, first_answers) = submission();
         let (second, second_answers) = submission();
         let worker = std::thread::spawn(move || {
-            assert!(first.begin());
+            assert!(first.start());
             let _delivery = second.answer(Ok(Reply::Done));
-            assert!(!first.begin(), "begun once");
+            assert!(!first.start(), "started once");
             panic!("as a defect would");
         });
         worker.join().unwrap_err();
@@ -198,15 +198,15 @@ mod tests {
         assert!(!ticket.withdraw());
         // The receiver sees at once that there will be no answer.
         assert!(answers.recv().is_err());
-        assert!(!submission.begin());
+        assert!(!submission.start());
         submission.answer(Ok(Reply::Done)).deliver();
     }
 
     #[test]
-    fn what_was_begun_cannot_be_withdrawn() {
+    fn what_was_started_cannot_be_withdrawn() {
         let (submission, answers) = submission();
         let ticket = submission.ticket();
-        assert!(submission.begin());
+        assert!(submission.start());
         assert!(!ticket.withdraw());
         submission.answer(Ok(Reply::Done)).deliver();
         assert_eq!(kinds(&answers), [None]);

@@ -1,9 +1,9 @@
 //! Tables and their indexes, as a model declares them.
 
-use crate::condition::{Path, Step};
 use crate::error::{Error, Result, Violation};
 use crate::key::{Key, KeyKind, KeyValue};
 use crate::number::Number;
+use crate::path::{Path, Step};
 use crate::unique::{Claim, Unique};
 use crate::value::{Item, Name, Value};
 

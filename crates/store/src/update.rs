@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::condition::{Path, Step};
 use crate::error::{Error, Result};
 use crate::number::Number;
+use crate::path::{Path, Step};
 use crate::table::Table;
 use crate::value::{Item, Map, Value, remove_all};
 
@@ -325,8 +325,8 @@ fn change(action: &Action, stored: &mut Value) -> Result<Change> {
         (Action::Remove(_), _) => return Ok(Change::Gone),
         (Action::Add(_, number), Value::Number(stored)) => {
             *stored = stored.add(number).map_err(|reason| {
-                let place = path.below();
-                Error::invalid(format!("{place} + {number} cannot be stored: {reason}"))
+                let target = path.below();
+                Error::invalid(format!("{target} + {number} cannot be stored: {reason}"))
                     .caused_by(reason)
             })?;
             true

@@ -314,8 +314,8 @@ impl Map {
 
     /// Takes a value out; the others keep their order.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
-        let place = self.0.iter().position(|(own, _)| &**own == name)?;
-        Some(self.0.remove(place).1)
+        let index = self.0.iter().position(|(own, _)| &**own == name)?;
+        Some(self.0.remove(index).1)
     }
 
     /// Keeps the entries of which the question is true.
@@ -349,8 +349,8 @@ impl Map {
         let wanted: HashMap<&Name, usize> = names.iter().copied().zip(0..).collect();
         let mut positions = vec![None; names.len()];
         for (position, (name, _)) in self.0.iter().enumerate() {
-            if let Some(place) = wanted.get(name) {
-                positions[*place] = Some(position);
+            if let Some(index) = wanted.get(name) {
+                positions[*index] = Some(position);
             }
         }
         positions
@@ -372,12 +372,12 @@ impl Map {
             return Ok(false);
         }
         // Mostly the entries have the same order. From the first that differs on, names are looked up.
-        for (place, ((name, value), (other_name, other_value))) in
+        for (index, ((name, value), (other_name, other_value))) in
             self.0.iter().zip(&other.0).enumerate()
         {
             work.count(STEP + name.len())?;
             if name != other_name {
-                return Self::entries_equal(&self.0[place..], &other.0[place..], work);
+                return Self::entries_equal(&self.0[index..], &other.0[index..], work);
             }
             if !value.equals(other_value, work)? {
                 return Ok(false);

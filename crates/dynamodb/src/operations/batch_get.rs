@@ -96,7 +96,7 @@ async fn read_once<'k, T: Transport>(
     let own = |item: &Item| asked.get(&table.key_of(item).ok()?).copied();
     for item in rows.responses.into_values().flat_map(|items| items.0) {
         let key = own(&item).ok_or_else(|| output.other_row(table))?.clone();
-        found.push((key, body::unmark(table, item)));
+        found.push((key, body::strip_whole_table_key(table, item)));
     }
     let unprocessed = rows.unprocessed_keys.values();
     let left = unprocessed.flat_map(|table| &table.keys.0).map(own);

@@ -81,8 +81,8 @@ pub async fn dependences<T: Transport>(
         };
         let after = result(&table, write, item.as_ref(), now);
         for item in item.iter().chain(&after) {
-            let held = markers::held_by(&table, item);
-            markers.extend(held.into_iter().map(|held| held.marker));
+            let values = markers::stored_unique_values(&table, item);
+            markers.extend(values.into_iter().map(|value| value.marker));
         }
         *item = after;
         dependences.push(Dependence {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use mintkey_store::{Error, Item, Key, Name, Page, Path, Reply, Result, Scan, Table, Violation};
 
 use crate::client::{Client, Effect};
-use crate::operations::markers::{self, Held};
+use crate::operations::markers::{self, UniqueValue};
 use crate::operations::read;
 use crate::operations::write::check_empty;
-use crate::operations::{catalog, marking, tables};
+use crate::operations::{catalog, missing_markers, tables};
 use crate::transport::Transport;
 use crate::transport::join_all::join_all;
 use crate::wire::body;
-use crate::wire::errors::{Class, Failure};
+use crate::wire::errors::{ErrorClass, Failure};
 
 /// Rows that have the same values, by marker.
 type Duplicates = BTreeMap<Vec<u8>, Violation>;
@@ -86,8 +86,8 @@ struct Build<'a, T> {
 impl<T: Transport> Build<'_, T> {
     /// Puts the markers of all rows. Returns the rows with the same values.
     async fn put_all(&self) -> Result<Duplicates> {
-        let deciding = markers::deciding(&self.table);
-        let mut attributes: Vec<Name> = deciding.cloned().collect();
+        let unique_attributes = markers::unique_attributes(&self.table);
+        let mut attributes: Vec<Name> = unique_attributes.cloned().collect();
         attributes.sort();
         attributes.dedup();
         let mut duplicates = Duplicates::new();
@@ -100,14 +100,14 @@ impl<T: Transport> Build<'_, T> {
                 claims.extend(
                     self.missing(row, &key)?
                         .into_iter()
-                        .map(|held| (key.clone(), held)),
+                        .map(|value| (key.clone(), value)),
                 );
             }
-            let puts = claims.iter().map(|(key, held)| self.put(key, held));
+            let puts = claims.iter().map(|(key, value)| self.put(key, value));
             let holders = join_all(puts).await;
-            for ((key, held), holder) in claims.into_iter().zip(holders) {
+            for ((key, value), holder) in claims.into_iter().zip(holders) {
                 if let Some(holder) = holder? {
-                    add(&mut duplicates, &self.table, held, holder, key);
+                    add(&mut duplicates, &self.table, value, holder, key);
                 }
             }
             if page.next.is_none() {
@@ -126,28 +126,28 @@ impl<T: Transport> Build<'_, T> {
     }
 
     /// The unique values of a row that may not have their markers yet.
-    fn missing(&self, row: &Item, key: &Key) -> Result<Vec<Held>> {
-        let held = markers::held(&self.table, row, None);
-        let mut held = held.map_err(|error| error.at(key))?;
+    fn missing(&self, row: &Item, key: &Key) -> Result<Vec<UniqueValue>> {
+        let values = markers::unique_values(&self.table, row, None);
+        let mut values = values.map_err(|error| error.at(key))?;
         if let Some(before) = self.before {
-            let known = markers::held_by(before, row);
-            held.retain(|own| !known.contains(own));
+            let known = markers::stored_unique_values(before, row);
+            values.retain(|own| !known.contains(own));
         }
-        Ok(held)
+        Ok(values)
     }
 
     /// Puts the marker of a row. Returns the key of the row that has the value already, if there is one.
-    async fn put(&self, key: &Key, held: &Held) -> Result<Option<Key>> {
+    async fn put(&self, key: &Key, value: &UniqueValue) -> Result<Option<Key>> {
         let client = self.client.part();
         // If the row has lost the value since it was read, nobody minds this marker.
-        let item = markers::item(&held.marker, key);
+        let item = markers::item(&value.marker, key);
         let condition = markers::free_for([key]);
         let config = &client.shared.config;
         let body = body::put(config, &self.markers, &item, Some(&condition));
         match client.call("PutItem", &body, Effect::Idempotent).await {
             Ok(output) => check_empty(&output, &self.table, key).map(|()| None),
-            Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
-                marking::put(&client, &self.table, key, held, self.now).await
+            Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => {
+                missing_markers::put(&client, &self.table, key, value, self.now).await
             }
             Err(failure) => Err(client.errors(&self.table, Some(key)).failed(failure)),
         }
@@ -170,11 +170,11 @@ fn scan_of(table: &Arc<Table>, attributes: Vec<Name>) -> Scan {
 }
 
 /// Adds two rows with the same values.
-fn add(duplicates: &mut Duplicates, table: &Table, held: Held, holder: Key, key: Key) {
-    let unique = table.unique(&held.unique);
-    let violation = duplicates.entry(held.marker).or_insert_with(|| Violation {
+fn add(duplicates: &mut Duplicates, table: &Table, value: UniqueValue, holder: Key, key: Key) {
+    let unique = table.unique(&value.unique);
+    let violation = duplicates.entry(value.marker).or_insert_with(|| Violation {
         attributes: unique.map_or_else(Vec::new, |unique| unique.attributes.clone()),
-        values: held.values,
+        values: value.values,
         holders: vec![holder],
     });
     violation.holders.push(key);

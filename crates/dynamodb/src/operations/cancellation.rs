@@ -3,14 +3,14 @@
 use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Result, Table, TransactionWrite};
 
 use crate::client::Client;
-use crate::operations::claims::{Change, Known, Plan};
+use crate::operations::claims::{MarkerChange, MarkerPlan, ObservedMarkers};
 use crate::operations::markers;
 use crate::operations::participant::{Participant, Stored};
 use crate::operations::read::stored;
 use crate::operations::write::replacement;
 use crate::transport::Transport;
 use crate::wire::body;
-use crate::wire::errors::{Class, Progress, Refusal};
+use crate::wire::errors::{ErrorClass, Progress, Refusal};
 use crate::wire::response::CancellationReason;
 
 /// What becomes of a transaction after a response that does not end it.
@@ -32,8 +32,8 @@ pub struct Cancelled<'a, T> {
 pub async fn after_refusal<T: Transport>(
     client: &Client<'_, T>,
     participants: &mut [Participant<'_>],
-    plan: &Plan,
-    known: &mut Known,
+    plan: &MarkerPlan,
+    observed: &mut ObservedMarkers,
     refusal: &Refusal,
     now: i64,
 ) -> Result<Next> {
@@ -49,7 +49,7 @@ pub async fn after_refusal<T: Transport>(
         client.progress.set(Progress::Nothing);
     }
     let (rows, others) = refusal.reasons.split_at(participants.len());
-    let (changes, displaced) = others.split_at(plan.changes.len());
+    let (changes, stale_holders) = others.split_at(plan.changes.len());
     let mut reasons = Vec::with_capacity(participants.len());
     let mut conflicts = vec![None; participants.len()];
     for (index, (participant, reason)) in participants.iter_mut().zip(rows).enumerate() {
@@ -62,9 +62,9 @@ pub async fn after_refusal<T: Transport>(
             cancelled.other_reason(table, key, reason)
         });
     }
-    for ((table, key), reason) in plan.rows.iter().zip(displaced) {
+    for ((table, key), reason) in plan.rows.iter().zip(stale_holders) {
         if is_refused(reason) {
-            known.forget(table, key);
+            observed.forget(table, key);
             conflicts[plan.claimant(table, key)] = Some(Error::conflict(table, key));
         } else if let Some(error) = cancelled.other_reason(table, key, reason) {
             return Err(error);
@@ -74,7 +74,7 @@ pub async fn after_refusal<T: Transport>(
         let refused = if is_refused(reason) {
             conflicts[change.participant] = Some(conflict(&participants[change.participant]));
             cancelled
-                .marker(participants, change, known, reason)
+                .marker(participants, change, observed, reason)
                 .await?
         } else {
             let participant = &participants[change.participant];
@@ -93,7 +93,7 @@ pub async fn after_refusal<T: Transport>(
         let table = participants[0].write.table();
         return Ok(Next::Later(client.errors(table, None).refused(refusal)));
     }
-    Ok(Next::Later(cancelled.all_passing(participants, plan)))
+    Ok(Next::Later(cancelled.all_transient(participants, plan)))
 }
 
 /// The error of a participant whose row or markers keep changing.
@@ -166,7 +166,7 @@ impl<T: Transport> Cancelled<'_, T> {
                 self.client.progress.set(Progress::Uncertain);
                 Err(Error::other_row(table).at(key).uncertain())
             }
-            Some(row) => Ok(Some(body::unmark(table, row.0.clone()))),
+            Some(row) => Ok(Some(body::strip_whole_table_key(table, row.0.clone()))),
             None => Ok(None),
         }
     }
@@ -217,15 +217,19 @@ impl<T: Transport> Cancelled<'_, T> {
     async fn marker(
         &self,
         participants: &mut [Participant<'_>],
-        change: &Change,
-        known: &mut Known,
+        change: &MarkerChange,
+        observed: &mut ObservedMarkers,
         reason: &CancellationReason,
     ) -> Result<Option<Error>> {
         let table = &change.table;
         let marker_table = markers::table(table);
-        let marker = self.item(&marker_table, &markers::key_of(&change.held.marker), reason)?;
+        let marker = self.item(
+            &marker_table,
+            &markers::key_of(&change.value.marker),
+            reason,
+        )?;
         if !change.claims {
-            known.keep(change);
+            observed.add_foreign(change);
             return Ok(None);
         }
         let Some(marker) = marker else {
@@ -234,17 +238,17 @@ impl<T: Transport> Cancelled<'_, T> {
         };
         let holder = markers::holder(table, &marker)?;
         let claimant = participants[change.participant].key();
-        let violation = || change.held.violation(table, claimant, holder.clone());
+        let violation = || change.value.violation(table, claimant, holder.clone());
         let participant = participants
             .iter_mut()
             .find(|own| own.table.name == table.name && *own.key() == holder);
         let Some(participant) = participant else {
             let row = stored(self.client, table, &holder).await?;
             let live = row.as_ref().filter(|row| !table.is_expired(row, self.now));
-            if live.is_some_and(|row| change.held.is_of(table, row)) {
+            if live.is_some_and(|row| change.value.is_of(table, row)) {
                 return Ok(Some(violation()));
             }
-            known.displace(change, holder, row);
+            observed.add_stale_holder(change, holder, row);
             return Ok(None);
         };
         if participant.depends_on_row() && !participant.has_read() {
@@ -255,10 +259,10 @@ impl<T: Transport> Cancelled<'_, T> {
                 return Ok(None);
             }
         }
-        if participant.changes(self.now)?.kept.contains(&change.held) {
+        if participant.changes(self.now)?.kept.contains(&change.value) {
             return Ok(Some(violation()));
         }
-        known.allow(change, holder);
+        observed.add_releasing(change, holder);
         Ok(None)
     }
 
@@ -271,16 +275,16 @@ impl<T: Transport> Cancelled<'_, T> {
     ) -> Option<Error> {
         let class = match reason.code() {
             _ if !reason.is_final() => return None,
-            _ if reason.is_invalid() => Class::Invalid,
-            "ItemCollectionSizeLimitExceeded" => Class::CollectionFull,
-            "AccessDenied" => Class::Denied,
-            _ => Class::Other,
+            _ if reason.is_invalid() => ErrorClass::Invalid,
+            "ItemCollectionSizeLimitExceeded" => ErrorClass::CollectionFull,
+            "AccessDenied" => ErrorClass::Denied,
+            _ => ErrorClass::Other,
         };
         Some(self.error(class, table, key, reason))
     }
 
     /// The error for reasons that all pass.
-    fn all_passing(&self, participants: &[Participant<'_>], plan: &Plan) -> Error {
+    fn all_transient(&self, participants: &[Participant<'_>], plan: &MarkerPlan) -> Error {
         let own = participants.iter().enumerate().map(|(index, _)| index);
         let changes = plan.changes.iter().map(|change| change.participant);
         let rows = plan.rows.iter();
@@ -289,7 +293,7 @@ impl<T: Transport> Cancelled<'_, T> {
         let mut reasons: Vec<Option<Error>> = participants.iter().map(|_| None).collect();
         for (index, reason) in indexes.zip(&self.refusal.reasons) {
             let participant = &participants[index];
-            let error = self.passing(participant.write.table(), participant.key(), reason);
+            let error = self.transient(participant.write.table(), participant.key(), reason);
             reasons[index] = reasons[index].take().or(error);
         }
         let mut throttled = reasons.iter().flatten();
@@ -300,18 +304,29 @@ impl<T: Transport> Cancelled<'_, T> {
     }
 
     /// The error for a reason that passes.
-    pub fn passing(&self, table: &Table, key: &Key, reason: &CancellationReason) -> Option<Error> {
+    pub fn transient(
+        &self,
+        table: &Table,
+        key: &Key,
+        reason: &CancellationReason,
+    ) -> Option<Error> {
         match reason.code() {
             "TransactionConflict" => Some(Error::conflict(table, key)),
-            _ if reason.is_passing() => {
+            _ if reason.is_transient() => {
                 self.client.metrics.throttle();
-                Some(self.error(Class::Throttled, table, key, reason))
+                Some(self.error(ErrorClass::Throttled, table, key, reason))
             }
             _ => None,
         }
     }
 
-    fn error(&self, class: Class, table: &Table, key: &Key, reason: &CancellationReason) -> Error {
+    fn error(
+        &self,
+        class: ErrorClass,
+        table: &Table,
+        key: &Key,
+        reason: &CancellationReason,
+    ) -> Error {
         let refusal = Refusal {
             class,
             code: reason.code().to_owned(),

@@ -13,7 +13,7 @@ use crate::operations::write::check_empty;
 use crate::shared::KnownUnique;
 use crate::transport::Transport;
 use crate::wire::body;
-use crate::wire::errors::{Class, Failure};
+use crate::wire::errors::{ErrorClass, Failure};
 use crate::wire::response::Row;
 
 /// The key of the item. No marker has it, because values are never empty.
@@ -179,7 +179,9 @@ pub async fn read<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result
     let body = body::get(&client.shared.config, &get);
     let output = match client.call("GetItem", &body, Effect::None).await {
         Ok(output) => output,
-        Err(Failure::Refused(refusal)) if refusal.class == Class::TableMissing => return Ok(None),
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::TableMissing => {
+            return Ok(None);
+        }
         Err(failure) => return Err(client.errors(table, None).failed(failure)),
     };
     let row: Row = output.parse().map_err(|error| error.of(table))?;
@@ -259,7 +261,7 @@ pub async fn write<T: Transport>(
             check_empty(&output, &markers, &markers::key_of(ITEM))?;
             Ok(true)
         }
-        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => Ok(false),
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => Ok(false),
         Err(failure) => Err(client.errors(table, None).failed(failure)),
     }
 }

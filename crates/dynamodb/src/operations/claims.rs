@@ -7,19 +7,19 @@ use mintkey_store::transaction::{MAX_ITEMS, check_total};
 use mintkey_store::{Condition, Error, Item, Key, Path, Result, Table};
 
 use crate::config::Config;
-use crate::operations::markers::{self, Held};
-use crate::operations::participant::{Changes, Participant};
+use crate::operations::markers::{self, UniqueValue};
+use crate::operations::participant::{Participant, UniqueChanges};
 use crate::wire::body;
 use crate::wire::transaction::Part;
 
 /// A marker that a transaction puts or deletes.
 #[derive(Debug)]
-pub struct Change {
+pub struct MarkerChange {
     /// The index of the participant that claims or releases the value.
     pub participant: usize,
     /// The table of the rows.
     pub table: Arc<Table>,
-    pub held: Held,
+    pub value: UniqueValue,
     /// Whether the value is claimed, not released.
     pub claims: bool,
     /// The rows that may have held the value before, besides the participant's.
@@ -28,7 +28,7 @@ pub struct Change {
 
 /// A row outside the transaction that has a marker, and no longer the value.
 #[derive(Debug)]
-pub struct Displaced {
+pub struct StaleHolder {
     pub table: Arc<Table>,
     pub key: Key,
     /// The row, if it is there: it has expired, or does not have the value.
@@ -37,38 +37,38 @@ pub struct Displaced {
 
 /// What earlier calls of a transaction have shown about markers.
 #[derive(Debug, Default)]
-pub struct Known {
-    /// By table and marker, the row that may be displaced.
+pub struct ObservedMarkers {
+    /// By table and marker, the row that may lose a marker.
     holders: HashMap<(String, Vec<u8>), Key>,
-    displaced: Vec<Displaced>,
+    stale_holders: Vec<StaleHolder>,
     /// The markers that other rows hold: they are not released.
     foreign: Vec<(String, Vec<u8>)>,
 }
 
 /// The markers of a transaction, and the rows of other holders that it depends on.
 #[derive(Debug, Default)]
-pub struct Plan {
-    pub changes: Vec<Change>,
-    /// The tables and keys of displaced rows.
+pub struct MarkerPlan {
+    pub changes: Vec<MarkerChange>,
+    /// The tables and keys of stale holders.
     pub rows: Vec<(Arc<Table>, Key)>,
 }
 
-impl Change {
+impl MarkerChange {
     fn id(&self) -> (String, Vec<u8>) {
-        (self.table.name.clone(), self.held.marker.clone())
+        (self.table.name.clone(), self.value.marker.clone())
     }
 }
 
-impl Known {
+impl ObservedMarkers {
     /// Records that the row of this key gives up a value, by its own write in the transaction.
-    pub fn allow(&mut self, change: &Change, holder: Key) {
+    pub fn add_releasing(&mut self, change: &MarkerChange, holder: Key) {
         self.holders.insert(change.id(), holder);
     }
 
     /// Records that the row of this key, which is not in the transaction, does not have a value any more.
-    pub fn displace(&mut self, change: &Change, holder: Key, row: Option<Item>) {
+    pub fn add_stale_holder(&mut self, change: &MarkerChange, holder: Key, row: Option<Item>) {
         self.forget(&change.table, &holder);
-        self.displaced.push(Displaced {
+        self.stale_holders.push(StaleHolder {
             table: Arc::clone(&change.table),
             key: holder.clone(),
             row,
@@ -76,26 +76,26 @@ impl Known {
         self.holders.insert(change.id(), holder);
     }
 
-    /// Forgets that a row may be displaced, because it has changed.
+    /// Forgets that a row may lose a marker, because it has changed.
     pub fn forget(&mut self, table: &Table, key: &Key) {
-        self.displaced
+        self.stale_holders
             .retain(|own| own.table.name != table.name || own.key != *key);
         self.holders
             .retain(|(name, _), own| *name != table.name || own != key);
     }
 
     /// Records that another row holds a value that was to be released.
-    pub fn keep(&mut self, change: &Change) {
+    pub fn add_foreign(&mut self, change: &MarkerChange) {
         self.foreign.push(change.id());
     }
 
-    fn displaced(&self, table: &Table, key: &Key) -> Option<&Displaced> {
-        let mut displaced = self.displaced.iter();
-        displaced.find(|own| own.table.name == table.name && own.key == *key)
+    fn stale_holder(&self, table: &Table, key: &Key) -> Option<&StaleHolder> {
+        let mut stale_holders = self.stale_holders.iter();
+        stale_holders.find(|own| own.table.name == table.name && own.key == *key)
     }
 }
 
-impl Displaced {
+impl StaleHolder {
     /// The part of the call that removes the row, or checks that it is still not in the way.
     fn part(&self, config: &Config, now: i64) -> Part {
         let Self { table, key, row } = self;
@@ -114,14 +114,18 @@ impl Displaced {
     }
 }
 
-impl Plan {
+impl MarkerPlan {
     /// The plan for these participants.
     ///
     /// # Errors
     ///
     /// `TransactionCancelled` with the reasons of items if two have the same value, or a value cannot be unique;
     /// `InvalidValue` if there are too many markers.
-    pub fn new(participants: &[Participant<'_>], known: &Known, now: i64) -> Result<Self> {
+    pub fn new(
+        participants: &[Participant<'_>],
+        observed: &ObservedMarkers,
+        now: i64,
+    ) -> Result<Self> {
         let mut plan = Self::default();
         if participants.iter().all(|own| own.table.unique.is_empty()) {
             return Ok(plan);
@@ -131,24 +135,24 @@ impl Plan {
         for (participant, reason) in participants.iter().zip(&mut reasons) {
             all.push(participant.changes(now).unwrap_or_else(|error| {
                 *reason = Some(error);
-                Changes::default()
+                UniqueChanges::default()
             }));
         }
         let mut owners: HashMap<(&str, &[u8]), usize> = HashMap::new();
         for (index, changes) in all.iter().enumerate() {
-            for held in &changes.kept {
-                owners.insert((&participants[index].table.name, &held.marker), index);
+            for value in &changes.kept {
+                owners.insert((&participants[index].table.name, &value.marker), index);
             }
         }
         for (index, changes) in all.iter().enumerate() {
             let Participant { table, .. } = &participants[index];
-            for held in &changes.claimed {
-                match owners.insert((&table.name, &held.marker), index) {
+            for value in &changes.claimed {
+                match owners.insert((&table.name, &value.marker), index) {
                     Some(owner) if owner != index => {
                         let (key, holder) = (participants[index].key(), participants[owner].key());
-                        reasons[index] = Some(held.violation(table, key, holder.clone()));
+                        reasons[index] = Some(value.violation(table, key, holder.clone()));
                     }
-                    _ => plan.claim(index, table, held, known),
+                    _ => plan.claim(index, table, value, observed),
                 }
             }
         }
@@ -157,12 +161,12 @@ impl Plan {
         }
         for (index, changes) in all.iter().enumerate() {
             let Participant { table, .. } = &participants[index];
-            for held in &changes.released {
-                plan.release(index, table, participants[index].key(), held, known);
+            for value in &changes.released {
+                plan.release(index, table, participants[index].key(), value, observed);
             }
         }
         check_total(participants.len(), plan.changes.len())?;
-        plan.add_displaced(known);
+        plan.add_stale_holders(observed);
         // The rows of other holders count only here.
         if participants.len() + plan.changes.len() + plan.rows.len() > MAX_ITEMS {
             check_total(participants.len(), plan.changes.len() + plan.rows.len())?;
@@ -170,15 +174,23 @@ impl Plan {
         Ok(plan)
     }
 
-    fn claim(&mut self, participant: usize, table: &Arc<Table>, held: &Held, known: &Known) {
-        let mut change = Change {
+    fn claim(
+        &mut self,
+        participant: usize,
+        table: &Arc<Table>,
+        value: &UniqueValue,
+        observed: &ObservedMarkers,
+    ) {
+        let mut change = MarkerChange {
             participant,
             table: Arc::clone(table),
-            held: held.clone(),
+            value: value.clone(),
             claims: true,
             from: Vec::new(),
         };
-        change.from.extend(known.holders.get(&change.id()).cloned());
+        change
+            .from
+            .extend(observed.holders.get(&change.id()).cloned());
         self.changes.push(change);
     }
 
@@ -187,56 +199,58 @@ impl Plan {
         participant: usize,
         table: &Arc<Table>,
         key: &Key,
-        held: &Held,
-        known: &Known,
+        value: &UniqueValue,
+        observed: &ObservedMarkers,
     ) {
         let mut changes = self.changes.iter_mut();
-        let same =
-            |own: &&mut Change| own.table.name == table.name && own.held.marker == held.marker;
+        let same = |own: &&mut MarkerChange| {
+            own.table.name == table.name && own.value.marker == value.marker
+        };
         if let Some(moved) = changes.find(same) {
             moved.from.push(key.clone());
             return;
         }
-        let change = Change {
+        let change = MarkerChange {
             participant,
             table: Arc::clone(table),
-            held: held.clone(),
+            value: value.clone(),
             claims: false,
             from: Vec::new(),
         };
-        if !known.foreign.contains(&change.id()) {
+        if !observed.foreign.contains(&change.id()) {
             self.changes.push(change);
         }
     }
 
-    /// Adds the displaced rows whose markers are claimed.
-    fn add_displaced(&mut self, known: &Known) {
+    /// Adds the stale holders whose markers are claimed.
+    fn add_stale_holders(&mut self, observed: &ObservedMarkers) {
         for change in &self.changes {
             for holder in &change.from {
                 let is_new = !self
                     .rows
                     .iter()
                     .any(|(table, key)| table.name == change.table.name && key == holder);
-                if is_new && known.displaced(&change.table, holder).is_some() {
+                if is_new && observed.stale_holder(&change.table, holder).is_some() {
                     self.rows.push((Arc::clone(&change.table), holder.clone()));
                 }
             }
         }
     }
 
-    /// The participant that claims a value of a displaced row.
+    /// The participant that claims a value of a stale holder.
     pub fn claimant(&self, table: &Table, holder: &Key) -> usize {
-        let displaces = |own: &&Change| own.table.name == table.name && own.from.contains(holder);
+        let displaces =
+            |own: &&MarkerChange| own.table.name == table.name && own.from.contains(holder);
         let change = self.changes.iter().find(displaces);
         change.map_or(0, |change| change.participant)
     }
 
-    /// The parts of the call for the markers, then for the displaced rows.
+    /// The parts of the call for the markers, then for the stale holders.
     pub fn parts(
         &self,
         config: &Config,
         participants: &[Participant<'_>],
-        known: &Known,
+        observed: &ObservedMarkers,
         now: i64,
     ) -> Vec<Part> {
         let markers = self.changes.iter().map(|change| {
@@ -244,10 +258,10 @@ impl Plan {
             let own = participants[change.participant].key();
             let condition = markers::free_for([own].into_iter().chain(&change.from));
             if change.claims {
-                let item = markers::item(&change.held.marker, own);
+                let item = markers::item(&change.value.marker, own);
                 ("Put", body::put(config, &table, &item, Some(&condition)))
             } else {
-                let key = markers::key_of(&change.held.marker);
+                let key = markers::key_of(&change.value.marker);
                 (
                     "Delete",
                     body::delete(config, &table, &key, Some(&condition)),
@@ -255,7 +269,7 @@ impl Plan {
             }
         });
         let rows = self.rows.iter();
-        let rows = rows.filter_map(|(table, key)| known.displaced(table, key));
+        let rows = rows.filter_map(|(table, key)| observed.stale_holder(table, key));
         markers
             .chain(rows.map(|row| row.part(config, now)))
             .collect()

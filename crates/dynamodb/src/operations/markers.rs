@@ -19,7 +19,7 @@ const SORT: &str = "sort";
 
 /// A unique value of a row.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Held {
+pub struct UniqueValue {
     /// The name of the declaration.
     pub unique: String,
     pub values: Vec<KeyValue>,
@@ -27,7 +27,7 @@ pub struct Held {
     pub marker: Vec<u8>,
 }
 
-impl Held {
+impl UniqueValue {
     fn new(claim: Claim<'_>) -> Self {
         Self {
             unique: claim.unique.name.clone(),
@@ -64,11 +64,11 @@ impl Held {
 /// # Errors
 ///
 /// `InvalidValue` if a value cannot be unique, and `before` does not have it.
-pub fn held(table: &Table, row: &Item, before: Option<&Item>) -> Result<Vec<Held>> {
-    let mut held = Vec::with_capacity(table.unique.len());
+pub fn unique_values(table: &Table, row: &Item, before: Option<&Item>) -> Result<Vec<UniqueValue>> {
+    let mut values = Vec::with_capacity(table.unique.len());
     for unique in &table.unique {
         match unique.claim(row) {
-            Ok(claim) => held.extend(claim.map(Held::new)),
+            Ok(claim) => values.extend(claim.map(UniqueValue::new)),
             Err(error) => {
                 let same = |name: &Name| before.is_some_and(|own| own.get(name) == row.get(name));
                 if !unique.attributes.iter().all(same) {
@@ -77,19 +77,19 @@ pub fn held(table: &Table, row: &Item, before: Option<&Item>) -> Result<Vec<Held
             }
         }
     }
-    Ok(held)
+    Ok(values)
 }
 
 /// The unique values that a stored row has.
-pub fn held_by(table: &Table, row: &Item) -> Vec<Held> {
+pub fn stored_unique_values(table: &Table, row: &Item) -> Vec<UniqueValue> {
     let claims = table.unique.iter().map(|unique| unique.claim(row));
     claims
-        .filter_map(|claim| claim.ok().flatten().map(Held::new))
+        .filter_map(|claim| claim.ok().flatten().map(UniqueValue::new))
         .collect()
 }
 
 /// The attributes that decide which unique values a row has, without those of its key, which do not change.
-pub fn deciding(table: &Table) -> impl Iterator<Item = &Name> {
+pub fn unique_attributes(table: &Table) -> impl Iterator<Item = &Name> {
     let names = table.unique.iter().flat_map(|unique| {
         let discriminator = unique.scope.discriminator.iter();
         unique
@@ -108,7 +108,7 @@ pub fn unchanged(
     actions: &[Action],
     is_whole: bool,
 ) -> Vec<Condition> {
-    let mut names: Vec<&Name> = deciding(table).collect();
+    let mut names: Vec<&Name> = unique_attributes(table).collect();
     if let Some(row) = row.filter(|_| is_whole) {
         let others = row.iter().map(|(name, _)| name);
         names.extend(others.filter(|name| !table.is_key(name)));

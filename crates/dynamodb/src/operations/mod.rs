@@ -9,7 +9,7 @@ mod catalog;
 mod claims;
 mod describe;
 mod markers;
-mod marking;
+mod missing_markers;
 mod participant;
 mod ping;
 mod query_plan;
@@ -30,15 +30,15 @@ use crate::transport::Transport;
 
 /// Carries out a request.
 ///
-/// `began` is when its time begins.
+/// `started` is when its time begins.
 pub async fn run<T: Transport>(
     shared: &Shared,
     transport: &T,
     request: &Request,
-    began: Instant,
+    started: Instant,
 ) -> Result<Reply> {
     let client = Client::new(shared, transport, &request.metrics);
-    client.deadline.set(began + shared.config.timeout);
+    client.deadline.set(started + shared.config.timeout);
     let now = request.now;
     for table in request.operation.tables() {
         check_table_name(&shared.config, table)?;

@@ -8,7 +8,7 @@ use mintkey_store::{
 };
 
 use crate::config::Config;
-use crate::operations::markers::{self, Held};
+use crate::operations::markers::{self, UniqueValue};
 use crate::operations::write::{
     GuardedWrite, check_values, replacement, update_guard, without_nulls,
 };
@@ -36,15 +36,15 @@ pub struct Participant<'a> {
     /// Whether a check deletes its row, which has expired and is in the way of a unique value.
     deletes: bool,
     /// The unique value of its row whose marker a check puts.
-    marks: Option<Held>,
+    puts_marker: Option<UniqueValue>,
 }
 
 /// What a write does to the unique values of its row.
 #[derive(Debug, Default)]
-pub struct Changes {
-    pub claimed: Vec<Held>,
-    pub kept: Vec<Held>,
-    pub released: Vec<Held>,
+pub struct UniqueChanges {
+    pub claimed: Vec<UniqueValue>,
+    pub kept: Vec<UniqueValue>,
+    pub released: Vec<UniqueValue>,
 }
 
 impl<'a> Participant<'a> {
@@ -67,15 +67,19 @@ impl<'a> Participant<'a> {
             read: None,
             needs_read,
             deletes: false,
-            marks: None,
+            puts_marker: None,
         }
     }
 
     /// A check that puts the marker of a unique value of its row, as long as the row has that.
-    pub fn marking(check: &'a TransactionWrite, table: Arc<Table>, held: Held) -> Self {
+    pub fn putting_marker(
+        check: &'a TransactionWrite,
+        table: Arc<Table>,
+        value: UniqueValue,
+    ) -> Self {
         Self {
             needs_read: true,
-            marks: Some(held),
+            puts_marker: Some(value),
             ..Self::new(check, table)
         }
     }
@@ -140,7 +144,7 @@ impl<'a> Participant<'a> {
             TransactionWrite::Update(update) => {
                 self.filled = self.live(now).and_then(|row| without_nulls(update, row));
             }
-            TransactionWrite::Check(_) => self.deletes = is_expired && self.marks.is_none(),
+            TransactionWrite::Check(_) => self.deletes = is_expired && self.puts_marker.is_none(),
             _ => {}
         }
         Ok(())
@@ -225,47 +229,48 @@ impl<'a> Participant<'a> {
     /// # Errors
     ///
     /// `InvalidValue` if the update cannot be applied, or a new value cannot be unique.
-    pub fn changes(&self, now: i64) -> Result<Changes> {
+    pub fn changes(&self, now: i64) -> Result<UniqueChanges> {
         if self.table.unique.is_empty() {
-            return Ok(Changes::default());
+            return Ok(UniqueChanges::default());
         }
         let live = self.live(now);
-        if let Some(held) = &self.marks {
-            let has_it = live.is_some_and(|row| held.is_of(&self.table, row));
-            return Ok(Changes {
-                claimed: has_it.then(|| held.clone()).into_iter().collect(),
-                ..Changes::default()
+        if let Some(value) = &self.puts_marker {
+            let has_it = live.is_some_and(|row| value.is_of(&self.table, row));
+            return Ok(UniqueChanges {
+                claimed: has_it.then(|| value.clone()).into_iter().collect(),
+                ..UniqueChanges::default()
             });
         }
-        let held =
-            |item: &Item| markers::held(&self.table, item, live).map_err(|error| self.named(error));
+        let values_of = |item: &Item| {
+            markers::unique_values(&self.table, item, live).map_err(|error| self.named(error))
+        };
         let after = match self.write {
-            TransactionWrite::Put(put) => held(&put.item)?,
+            TransactionWrite::Put(put) => values_of(&put.item)?,
             TransactionWrite::Update(_) => match self.updated(now)? {
-                Some(item) => held(&item)?,
+                Some(item) => values_of(&item)?,
                 None => Vec::new(),
             },
             TransactionWrite::Delete(_) => Vec::new(),
             TransactionWrite::Check(_) => match live {
-                Some(row) => markers::held_by(&self.table, row),
+                Some(row) => markers::stored_unique_values(&self.table, row),
                 None => Vec::new(),
             },
         };
         let before = match &self.read {
-            Some(Stored(Some(row))) => markers::held_by(&self.table, row),
+            Some(Stored(Some(row))) => markers::stored_unique_values(&self.table, row),
             _ => Vec::new(),
         };
         // The marker of an expired row may have been taken over.
         let (kept, claimed) = after
             .into_iter()
             .partition(|own| live.is_some() && before.contains(own));
-        let mut changes = Changes {
+        let mut changes = UniqueChanges {
             claimed,
             kept,
             released: before,
         };
-        let Changes { claimed, kept, .. } = &changes;
-        let is_free = |own: &Held| !claimed.contains(own) && !kept.contains(own);
+        let UniqueChanges { claimed, kept, .. } = &changes;
+        let is_free = |own: &UniqueValue| !claimed.contains(own) && !kept.contains(own);
         let released = changes.released.iter().filter(|own| is_free(own)).cloned();
         changes.released = released.collect();
         Ok(changes)
@@ -338,7 +343,7 @@ impl<'a> Participant<'a> {
 
 /// Whether an update may change the unique values of its row.
 pub fn changes_unique(table: &Table, update: &Update) -> bool {
-    let decides = |name: &Name| markers::deciding(table).any(|own| own == name);
+    let decides = |name: &Name| markers::unique_attributes(table).any(|own| own == name);
     if update
         .actions
         .iter()
@@ -350,5 +355,5 @@ pub fn changes_unique(table: &Table, update: &Update) -> bool {
     let mut item = table.item_of(&update.key);
     update.upsert
         && update::apply(&update.actions, &mut item).is_ok()
-        && !markers::held_by(table, &item).is_empty()
+        && !markers::stored_unique_values(table, &item).is_empty()
 }

@@ -4,7 +4,7 @@ use mintkey_store::{Reply, Result, Server};
 
 use crate::client::{Client, Effect};
 use crate::transport::Transport;
-use crate::wire::errors::{Class, Failure, without_table};
+use crate::wire::errors::{ErrorClass, Failure, without_table};
 use crate::wire::response::Listed;
 
 /// Sends a signed call that reads no table.
@@ -17,7 +17,7 @@ pub async fn ping<T: Transport>(client: &Client<'_, T>) -> Result<Reply> {
         .await
     {
         Ok(output) => output.parse::<Listed>().map(drop)?,
-        Err(Failure::Refused(refusal)) if refusal.class == Class::Denied => {}
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::Denied => {}
         Err(failure) => return Err(without_table(config, failure)),
     }
     Ok(Reply::Servers(vec![Server {

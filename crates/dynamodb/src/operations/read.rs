@@ -81,7 +81,7 @@ pub fn own_row<T: Transport>(
     key: &Key,
 ) -> Result<Item> {
     if table.has_key(&item, key) {
-        Ok(body::unmark(table, item))
+        Ok(body::strip_whole_table_key(table, item))
     } else {
         Err(output.other_row(table).at(key))
     }
@@ -169,7 +169,7 @@ async fn page<T: Transport>(client: &Client<'_, T>, plan: &QueryPlan<'_>) -> Res
 
 /// An item as the caller gets it.
 fn returned(plan: &QueryPlan<'_>, item: Item) -> Item {
-    let mut item = body::unmark(plan.table, item);
+    let mut item = body::strip_whole_table_key(plan.table, item);
     plan.table.project(&mut item, plan.attributes);
     item
 }

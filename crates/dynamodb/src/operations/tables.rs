@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::operations::{catalog, markers};
 use crate::transport::Transport;
 use crate::wire::body::{self, Body};
-use crate::wire::errors::{Class, Failure, Progress};
+use crate::wire::errors::{ErrorClass, Failure, Progress};
 use crate::wire::response::{
     Changed, Described, ExpiryDescribed, IndexDescription, KeyElement, TableDescription, TimeToLive,
 };
@@ -125,7 +125,14 @@ async fn create_or_extend<T: Transport>(client: &Client<'_, T>, table: &Table) -
             None if is_created => {}
             None => {
                 let body = create_body(config, table)?;
-                is_created = send(client, table, "CreateTable", &body, &[Class::TableBusy]).await?;
+                is_created = send(
+                    client,
+                    table,
+                    "CreateTable",
+                    &body,
+                    &[ErrorClass::TableBusy],
+                )
+                .await?;
                 if is_created {
                     // A local server creates tables at once.
                     continue;
@@ -138,7 +145,14 @@ async fn create_or_extend<T: Transport>(client: &Client<'_, T>, table: &Table) -
                     None => return Ok(()),
                     Some(index) => {
                         let body = index_body(config, table, index);
-                        send(client, table, "UpdateTable", &body, &[Class::TableBusy]).await?;
+                        send(
+                            client,
+                            table,
+                            "UpdateTable",
+                            &body,
+                            &[ErrorClass::TableBusy],
+                        )
+                        .await?;
                     }
                 }
             }
@@ -168,7 +182,7 @@ async fn delete_one<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
             table,
             "DeleteTable",
             &body,
-            &[Class::TableBusy, Class::TableMissing],
+            &[ErrorClass::TableBusy, ErrorClass::TableMissing],
         )
         .await?;
         // The server deletes it after the response.
@@ -315,7 +329,7 @@ async fn send<T: Transport>(
     table: &Table,
     operation: &str,
     body: &str,
-    accepted: &[Class],
+    accepted: &[ErrorClass],
 ) -> Result<bool> {
     match client.call(operation, body, Effect::Idempotent).await {
         Ok(output) => {
@@ -338,7 +352,7 @@ pub async fn describe_with<'c, T: Transport>(
     let body = Body::new(&client.shared.config, table).finish();
     match client.call(operation, &body, Effect::None).await {
         Ok(output) => Ok(Some(output)),
-        Err(Failure::Refused(refusal)) if refusal.class == Class::TableMissing => Ok(None),
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::TableMissing => Ok(None),
         Err(failure) => Err(client.errors(table, None).failed(failure)),
     }
 }

@@ -18,14 +18,14 @@ use crate::aws::retry;
 use crate::client::{Client, Effect};
 use crate::operations::batch_get::read_all;
 use crate::operations::cancellation::{Cancelled, Next, after_refusal, with_guards};
-use crate::operations::claims::{Known, Plan};
+use crate::operations::claims::{MarkerPlan, ObservedMarkers};
 use crate::operations::participant::{Participant, Stored};
 use crate::operations::read::{own_row, stored};
 use crate::operations::write::{applied, check_empty};
 use crate::operations::{catalog, tables};
 use crate::transport::Transport;
 use crate::transport::error::Cause;
-use crate::wire::errors::{Class, Failure, Progress, Refusal};
+use crate::wire::errors::{ErrorClass, Failure, Progress, Refusal};
 use crate::wire::response::{CancellationReason, Snapshot};
 use crate::wire::{body, transaction as wire};
 
@@ -43,7 +43,7 @@ const PROMPT_CALLS: u32 = 3;
 /// A call, and the plan that it follows.
 struct Call {
     body: String,
-    plan: Plan,
+    plan: MarkerPlan,
 }
 
 /// Carries out the writes of participants: all or none.
@@ -62,14 +62,14 @@ pub async fn commit<T: Transport>(
     let mut retries = 0;
     let mut changes = 0;
     let mut nulls_left = PROMPT_CALLS;
-    let mut known = Known::default();
+    let mut observed = ObservedMarkers::default();
     let mut call = None;
     let mut last_refusal: Option<Error> = None;
     loop {
         let sent = if let Some(call) = &call {
             call
         } else {
-            let next = next_call(client, participants, &known, now).await;
+            let next = next_call(client, participants, &observed, now).await;
             let next = next.map_err(|error| in_time(error, &mut last_refusal))?;
             let last = Instant::now() + TOKEN_LIFETIME;
             client.deadline.set(deadline.min(last));
@@ -90,14 +90,14 @@ pub async fn commit<T: Transport>(
             continue;
         }
         let refusal = match failure {
-            Failure::Refused(refusal) if refusal.class == Class::Cancelled => refusal,
+            Failure::Refused(refusal) if refusal.class == ErrorClass::Cancelled => refusal,
             failure => {
                 let error = failed(client, participants, failure, now).await;
                 return Err(in_time(error, &mut last_refusal));
             }
         };
         let plan = &sent.plan;
-        let next = after_refusal(client, participants, plan, &mut known, &refusal, now).await;
+        let next = after_refusal(client, participants, plan, &mut observed, &refusal, now).await;
         match next {
             Err(error) => return Err(with_guards(client, participants, error, now).await),
             Ok(Next::Changed(error)) => {
@@ -123,7 +123,7 @@ pub async fn commit<T: Transport>(
 }
 
 /// The error of the only item of a transaction.
-pub fn of_only(mut error: Error) -> Error {
+pub fn single_reason(mut error: Error) -> Error {
     let reason = error.reasons.iter_mut().find_map(Option::take);
     reason.unwrap_or(error)
 }
@@ -139,7 +139,7 @@ fn in_time(error: Error, last_refusal: &mut Option<Error>) -> Error {
 async fn next_call<T: Transport>(
     client: &Client<'_, T>,
     participants: &mut [Participant<'_>],
-    known: &Known,
+    observed: &ObservedMarkers,
     now: i64,
 ) -> Result<Call> {
     read_awaited(client, participants).await?;
@@ -148,7 +148,7 @@ async fn next_call<T: Transport>(
     let plan = if refused.iter().any(Option::is_some) {
         Err(Error::cancelled(refused))
     } else {
-        Plan::new(participants, known, now)
+        MarkerPlan::new(participants, observed, now)
     };
     let plan = match plan {
         Ok(plan) => plan,
@@ -159,7 +159,7 @@ async fn next_call<T: Transport>(
     for participant in &*participants {
         parts.push(participant.part(config, now)?);
     }
-    parts.extend(plan.parts(config, participants, known, now));
+    parts.extend(plan.parts(config, participants, observed, now));
     Ok(Call {
         body: wire::write_items(&parts, &random_token()?),
         plan,
@@ -218,8 +218,8 @@ fn is_definitely_invalid(failure: &Failure) -> bool {
     };
     let names_item = || refusal.reasons.iter().any(CancellationReason::is_invalid);
     match refusal.class {
-        Class::Invalid => !refusal.uncertain,
-        Class::Cancelled => names_item(),
+        ErrorClass::Invalid => !refusal.uncertain,
+        ErrorClass::Cancelled => names_item(),
         _ => false,
     }
 }
@@ -308,7 +308,7 @@ async fn explain<T: Transport>(
         )
         .of(tables[0]);
     }
-    if refusal.class == Class::TableMissing {
+    if refusal.class == ErrorClass::TableMissing {
         for table in &tables {
             catalog::forget(client, table);
         }
@@ -340,7 +340,7 @@ fn read_error<T: Transport>(
         if let Some(error) = cancelled.other_reason(table, key, reason) {
             return Err(error);
         }
-        passing = passing.or_else(|| cancelled.passing(table, key, reason));
+        passing = passing.or_else(|| cancelled.transient(table, key, reason));
     }
     passing.ok_or_else(|| client.errors(&get.keys[0].0, None).refused(refusal))
 }
@@ -363,7 +363,7 @@ pub async fn get<T: Transport>(
     let output = loop {
         match client.call("TransactGetItems", &body, Effect::None).await {
             Ok(output) => break output,
-            Err(Failure::Refused(refusal)) if refusal.class == Class::Cancelled => {
+            Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::Cancelled => {
                 let error = read_error(client, get, &refusal, now)?;
                 pause(client, retries, error).await?;
                 retries += 1;

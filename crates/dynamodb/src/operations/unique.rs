@@ -15,7 +15,7 @@ use mintkey_store::{
 use crate::client::Client;
 use crate::operations::participant::{Participant, Stored, changes_unique};
 use crate::operations::read::{stored, stored_attributes};
-use crate::operations::{catalog, markers, marking, transaction, write};
+use crate::operations::{catalog, markers, missing_markers, transaction, write};
 use crate::transport::Transport;
 
 /// Writes a whole item. `row` is the stored row, if it is known.
@@ -36,7 +36,7 @@ pub async fn put<T: Transport>(
     }
     let reply = write::put(client, put, now).await?;
     let key = put.table.key_of(&put.item)?;
-    mark(client, &put.table, &[&key], now).await?;
+    put_missing_markers(client, &put.table, &[&key], now).await?;
     Ok(reply)
 }
 
@@ -47,24 +47,24 @@ pub async fn update<T: Transport>(
     row: Option<Stored>,
     now: i64,
 ) -> Result<Reply> {
-    let mut is_marked = true;
+    let mut has_whole_table_index = true;
     if !update.table.unique.is_empty() {
         update.check()?;
         let table = catalog::for_writes(client, &update.table).await?;
-        is_marked = table.is_some();
+        has_whole_table_index = table.is_some();
         let table = table.unwrap_or_else(|| Arc::clone(&update.table));
         if changes_unique(&table, update) {
-            if is_marked {
+            if has_whole_table_index {
                 let write = TransactionWrite::Update(update.clone());
                 return commit(client, &write, table, row, now).await;
             }
         } else {
-            is_marked = true;
+            has_whole_table_index = true;
         }
     }
     let reply = write::update(client, update, now).await?;
-    if !is_marked {
-        mark(client, &update.table, &[&update.key], now).await?;
+    if !has_whole_table_index {
+        put_missing_markers(client, &update.table, &[&update.key], now).await?;
     }
     Ok(reply)
 }
@@ -114,21 +114,21 @@ pub async fn transact<T: Transport>(
     }
     transaction::commit(client, &mut participants, now).await?;
     for (table, key) in unmarked {
-        mark(client, table, &[key], now).await?;
+        put_missing_markers(client, table, &[key], now).await?;
     }
     let items = participants.into_iter().map(Participant::returned);
     Ok(Reply::Items(items.collect()))
 }
 
 /// Puts the markers of rows that were written without, if there is a table of markers since.
-async fn mark<T: Transport>(
+async fn put_missing_markers<T: Transport>(
     client: &Client<'_, T>,
     table: &Arc<Table>,
     keys: &[&Key],
     now: i64,
 ) -> Result<()> {
     // The rows are written, so no failure means that they are not.
-    let marked = marking::put_late(client, table, keys, now).await;
+    let marked = missing_markers::put_all(client, table, keys, now).await;
     marked.map_err(Error::uncertain)
 }
 
@@ -145,7 +145,7 @@ async fn commit<T: Transport>(
         participants[0].set_read(row);
     }
     let committed = transaction::commit(client, &mut participants, now).await;
-    committed.map_err(transaction::of_only)?;
+    committed.map_err(transaction::single_reason)?;
     let [participant] = participants;
     match write {
         _ if participant.returns_old() => Ok(Reply::Item(participant.live(now).cloned())),
@@ -176,12 +176,12 @@ pub async fn get<T: Transport>(client: &Client<'_, T>, get: &GetUnique, now: i64
         return Ok(Reply::Item(None));
     }
     let marker = markers::key(&get.unique, &get.values);
-    let held = markers::Held {
+    let value = markers::UniqueValue {
         unique: get.unique.clone(),
         values: get.values.clone(),
         marker: marker.clone(),
     };
-    let has_values = |row: &Item| !table.is_expired(row, now) && held.is_of(&table, row);
+    let has_values = |row: &Item| !table.is_expired(row, now) && value.is_of(&table, row);
     let returned = |mut row: Item| {
         table.project(&mut row, get.attributes.as_deref());
         Ok(Reply::Item(Some(row)))
@@ -230,8 +230,10 @@ async fn read_holder<T: Transport>(
     wanted: Option<&[Path]>,
 ) -> Result<Option<Item>> {
     let attributes = wanted.map(|wanted| {
-        let deciding = markers::deciding(table).cloned().map(Path::attribute);
-        wanted.iter().cloned().chain(deciding).collect()
+        let unique_attributes = markers::unique_attributes(table)
+            .cloned()
+            .map(Path::attribute);
+        wanted.iter().cloned().chain(unique_attributes).collect()
     });
     stored_attributes(client, table, key, attributes).await
 }

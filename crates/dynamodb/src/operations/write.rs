@@ -11,7 +11,7 @@ use mintkey_store::{
 use crate::client::{Client, Effect, Output};
 use crate::operations::read::{own_row, stored};
 use crate::transport::Transport;
-use crate::wire::errors::{Class, ErrorContext, Failure, Progress, Refusal};
+use crate::wire::errors::{ErrorClass, ErrorContext, Failure, Progress, Refusal};
 use crate::wire::{body, response as wire};
 
 /// The attempts of an upsert whose row changes between its two calls.
@@ -68,7 +68,7 @@ impl GuardedWrite<'_> {
                 client.progress.set(Progress::Uncertain);
                 return Err(Error::other_row(self.table).at(self.key).uncertain());
             }
-            Some(item) => Some(body::unmark(self.table, item)),
+            Some(item) => Some(body::strip_whole_table_key(self.table, item)),
             // After an attempt without a response, only the row shows what became of it.
             None if !refusal.uncertain && self.check(None).is_err() => None,
             None => stored(client, self.table, self.key).await?,
@@ -117,7 +117,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
             check_empty(&output, table, key)?;
             return Ok(Reply::Done);
         }
-        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => refusal,
         Err(failure) => return Err(errors.failed(failure)),
     };
     let write = GuardedWrite {
@@ -175,7 +175,7 @@ pub async fn delete<T: Transport>(
             check_empty(&output, table, key)?;
             return Ok(Reply::Done);
         }
-        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => refusal,
         Err(failure) => return Err(errors.failed(failure)),
     };
     let write = GuardedWrite {
@@ -319,7 +319,9 @@ async fn send_update<T: Transport>(
                 }
                 return Ok(Reply::Item(item));
             }
-            Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => refusal,
+            Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => {
+                refusal
+            }
             Err(failure) => {
                 return Err(with_largest(errors.failed(failure), values, &update.table));
             }
@@ -463,11 +465,14 @@ async fn replace_expired<T: Transport>(
         Ok(output) => {
             check_empty(&output, table, key)?;
         }
-        Err(Failure::Refused(refusal)) if refusal.class == Class::ConditionFailed => {
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => {
             if !refusal.uncertain {
                 return Ok(None);
             }
-            let stored = refusal.item.clone().map(|item| body::unmark(table, item));
+            let stored = refusal
+                .item
+                .clone()
+                .map(|item| body::strip_whole_table_key(table, item));
             if stored.as_ref() != Some(&item) {
                 return Err(errors.refused(&refusal));
             }

@@ -68,7 +68,7 @@ impl Blocking {
         }
     }
 
-    /// Checks the interrupt, and whether this is the process that began the call.
+    /// Checks the interrupt, and whether this is the process that started the call.
     fn check_interrupt(&self) -> Result<(), Stop> {
         let mut interrupt = self.interrupt.get();
         let checked = interrupt.check();

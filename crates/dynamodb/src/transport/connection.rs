@@ -107,7 +107,7 @@ impl<T: AsFd> Connection<T> {
             socket: self.socket.encrypted(tls),
             ..self
         };
-        while let Err(error) = secured.socket.shake_hands() {
+        while let Err(error) = secured.socket.complete_handshake() {
             secured.after(reactor, error, until).await?;
         }
         Ok(secured)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use mintkey_runtime::{Stop, distrust};
+use mintkey_runtime::{Stop, untrusted_reason};
 use mintkey_store::Error;
 
 /// Why there is no response.
@@ -69,7 +69,7 @@ impl Cause {
 
     /// The connection broke.
     pub fn broken(error: io::Error) -> Self {
-        distrust(&error).map_or(Self::Broken(error), Self::Untrusted)
+        untrusted_reason(&error).map_or(Self::Broken(error), Self::Untrusted)
     }
 
     /// The connection was closed by the server.

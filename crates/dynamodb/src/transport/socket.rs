@@ -95,10 +95,10 @@ impl<T: AsFd> Socket<T> {
     }
 
     /// Goes on with the handshake of TLS, to its end.
-    pub fn shake_hands(&mut self) -> io::Result<()> {
+    pub fn complete_handshake(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
-            Self::Encrypted(tls) => tls.shake_hands(),
+            Self::Encrypted(tls) => tls.complete_handshake(),
         }
     }
 

@@ -102,13 +102,13 @@ impl Body {
 }
 
 /// Whether the table has an index over the whole table, so that its items need that index's partition key.
-fn is_marked(table: &Table) -> bool {
+fn has_whole_table_index(table: &Table) -> bool {
     table.indexes.iter().any(|index| index.partition.is_empty())
 }
 
 /// Removes the partition key of indexes over the whole table from a stored item.
-pub fn unmark(table: &Table, mut item: Item) -> Item {
-    if is_marked(table) {
+pub fn strip_whole_table_key(table: &Table, mut item: Item) -> Item {
+    if has_whole_table_index(table) {
         item.remove(WHOLE_TABLE);
     }
     item
@@ -200,7 +200,7 @@ fn push_part(attribute: &KeyAttribute, value: &KeyValue, to: &mut String) {
 /// Appends an item to store.
 fn push_stored(table: &Table, item: &Item, to: &mut String) {
     json::push_item(item, to);
-    if is_marked(table) && item.get(WHOLE_TABLE).is_none() {
+    if has_whole_table_index(table) && item.get(WHOLE_TABLE).is_none() {
         // Opens the map again; it is not empty, because an item has a key.
         to.pop();
         let _ = write!(to, ",\"{WHOLE_TABLE}\":{{\"S\":\"{WHOLE_TABLE_VALUE}\"}}}}");
@@ -309,7 +309,7 @@ pub fn update(config: &Config, update: &Update, condition: Option<&Condition>) -
     let mut body = Body::new(config, table);
     body.entry("Key", |to| push_key(table, &update.key, to));
     let marked;
-    let actions = if is_marked(table) {
+    let actions = if has_whole_table_index(table) {
         let mark = Action::Set(Path::attribute(WHOLE_TABLE), WHOLE_TABLE_VALUE.into());
         marked = update
             .actions

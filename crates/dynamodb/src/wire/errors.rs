@@ -47,7 +47,7 @@ pub enum Failure {
 impl Failure {
     /// Whether others were in the way: a transaction that was writing the item, or changes of other tables.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Refused(refusal) if matches!(refusal.class, Class::Conflict | Class::TableLimit))
+        matches!(self, Self::Refused(refusal) if matches!(refusal.class, ErrorClass::Conflict | ErrorClass::TableLimit))
     }
 }
 
@@ -61,7 +61,7 @@ impl From<Error> for Failure {
 #[derive(Debug)]
 pub struct Refusal {
     /// What it means.
-    pub class: Class,
+    pub class: ErrorClass,
     /// The exception's name; empty if the response is not DynamoDB's.
     pub code: String,
     /// The exception's message, or a description of a response without one.
@@ -76,7 +76,7 @@ pub struct Refusal {
 
 /// What an error response means.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Class {
+pub enum ErrorClass {
     /// The condition of a write was false.
     ConditionFailed,
     /// A transaction was not carried out, because of its items.
@@ -114,7 +114,7 @@ pub enum Class {
     Foreign,
 }
 
-impl Class {
+impl ErrorClass {
     /// The meaning of an exception's name in a response with this status. Only a name that DynamoDB uses proves that the
     /// call was not carried out.
     fn of(code: &str, status: u16) -> Self {
@@ -162,7 +162,7 @@ impl Refusal {
     /// Parses an error response. `secrets` are not shown, even if the response repeats them.
     pub fn parse(response: &Response, secrets: &[&str]) -> Self {
         let mut refusal = Self {
-            class: Class::Foreign,
+            class: ErrorClass::Foreign,
             code: String::new(),
             message: String::new(),
             item: None,
@@ -183,7 +183,7 @@ impl Refusal {
             refusal.item = item.map(|StoredItem(item)| item);
             refusal.reasons = reasons.unwrap_or_default();
         }
-        refusal.class = Class::of(&refusal.code, response.status);
+        refusal.class = ErrorClass::of(&refusal.code, response.status);
         if refusal.code.is_empty() {
             refusal.message = describe(response, secrets);
         }
@@ -334,7 +334,7 @@ pub fn without_table(config: &Config, failure: Failure) -> Error {
     let address = &config.address;
     let outcome = Outcome::NotApplied;
     general(config, &refusal, outcome).unwrap_or_else(|| match refusal.class {
-        Class::Throttled => Error::new(
+        ErrorClass::Throttled => Error::new(
             ErrorKind::Throttled,
             format!(
                 "{address}: DynamoDB asks for fewer requests ({})",
@@ -363,18 +363,18 @@ fn general(config: &Config, refusal: &Refusal, outcome: Outcome) -> Option<Error
         )
     };
     Some(match refusal.class {
-        Class::Foreign => foreign(config, &description, outcome),
-        Class::Failed => unavailable("the server failed"),
+        ErrorClass::Foreign => foreign(config, &description, outcome),
+        ErrorClass::Failed => unavailable("the server failed"),
         _ if refusal.uncertain => {
             unavailable("an attempt had no response, and the retry was refused")
         }
-        Class::Denied => Error::configuration(format!(
+        ErrorClass::Denied => Error::configuration(format!(
             "{address}: these credentials may not do that ({message}): allow it in their IAM policy"
         )),
-        Class::NotAccepted | Class::Signature => Error::configuration(format!(
+        ErrorClass::NotAccepted | ErrorClass::Signature => Error::configuration(format!(
             "{address}: the credentials are not accepted ({code}): check the access key, its secret and the region"
         )),
-        Class::Expired | Class::Skewed => Error::configuration(format!(
+        ErrorClass::Expired | ErrorClass::Skewed => Error::configuration(format!(
             "{address}: the credentials have expired, or the clock of this machine is wrong ({code}): renew \
              them, for example with aws sso login"
         )),
@@ -432,22 +432,24 @@ impl ErrorContext<'_> {
             return error;
         }
         match refusal.class {
-            Class::TableMissing => self.table_missing(),
-            Class::TableBusy => unavailable(&format!("the table is being changed ({message})"))
-                .advice("try again later"),
-            Class::TableLimit => unavailable(&format!(
+            ErrorClass::TableMissing => self.table_missing(),
+            ErrorClass::TableBusy => {
+                unavailable(&format!("the table is being changed ({message})"))
+                    .advice("try again later")
+            }
+            ErrorClass::TableLimit => unavailable(&format!(
                 "too many tables exist or are being changed ({message})"
             ))
             .advice("try again later, or raise the limit of the account"),
-            Class::Invalid => self.invalid(message),
-            Class::CollectionFull => Error::new(
+            ErrorClass::Invalid => self.invalid(message),
+            ErrorClass::CollectionFull => Error::new(
                 ErrorKind::Unsupported,
                 format!(
                     "in a table with local indexes, the items of one partition key may have 10 GB in total ({message}): \
                      spread them over more partition keys"
                 ),
             ),
-            Class::Throttled => Error::new(
+            ErrorClass::Throttled => Error::new(
                 ErrorKind::Throttled,
                 format!(
                     "{address}: DynamoDB asks for fewer requests to table {:?} ({code})",
@@ -455,7 +457,7 @@ impl ErrorContext<'_> {
                 ),
             )
             .advice("slow down (rate_limit=), or raise the table's capacity"),
-            Class::Conflict => {
+            ErrorClass::Conflict => {
                 unavailable("other writers keep changing the item").advice("try again")
             }
             _ => unavailable(&format!("the server refused the call ({description})")),

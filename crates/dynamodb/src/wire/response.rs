@@ -275,7 +275,7 @@ impl CancellationReason {
     }
 
     /// Whether the same transaction may succeed later.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(
             self.code(),
             "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded"
@@ -289,6 +289,6 @@ impl CancellationReason {
 
     /// Whether the item is why the transaction was cancelled, and will be again.
     pub fn is_final(&self) -> bool {
-        self.code() != "None" && !self.is_passing()
+        self.code() != "None" && !self.is_transient()
     }
 }

@@ -25,7 +25,7 @@ pub fn digest(py: Python<'_>, items: Vec<Bound<'_, PyItem>>) -> u128 {
 }
 
 fn hash_of(item: &Item) -> u128 {
-    let mut hasher = Wide::default();
+    let mut hasher = Hasher128::default();
     hasher.low.write_u8(1);
     write_map(item, &mut hasher);
     (u128::from(hasher.high.finish()) << 64) | u128::from(hasher.low.finish())
@@ -33,12 +33,12 @@ fn hash_of(item: &Item) -> u128 {
 
 /// Two hashes of the same bytes with different beginnings.
 #[derive(Default)]
-struct Wide {
+struct Hasher128 {
     high: DefaultHasher,
     low: DefaultHasher,
 }
 
-impl Hasher for Wide {
+impl Hasher for Hasher128 {
     fn write(&mut self, bytes: &[u8]) {
         self.high.write(bytes);
         self.low.write(bytes);
@@ -49,7 +49,7 @@ impl Hasher for Wide {
     }
 }
 
-fn write_map(map: &Map, to: &mut Wide) {
+fn write_map(map: &Map, to: &mut Hasher128) {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     entries.len().hash(to);
@@ -59,7 +59,7 @@ fn write_map(map: &Map, to: &mut Wide) {
     }
 }
 
-fn write_value(value: &Value, to: &mut Wide) {
+fn write_value(value: &Value, to: &mut Hasher128) {
     value.value_type().code().hash(to);
     match value {
         Value::String(text) => text.hash(to),

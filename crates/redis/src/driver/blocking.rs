@@ -7,11 +7,11 @@ use std::task::{Context, Poll, Waker};
 use mintkey_runtime::Deadline;
 use mintkey_store::{Interrupt, Reply, Request, Result};
 
-use crate::driver::blocking_exchange::{HeldConnections, exchange, release};
+use crate::driver::blocking_exchange::{RequestConnections, exchange, release};
 use crate::driver::shared::Shared;
 use crate::operations;
 use crate::protocol::channel::Channel;
-use crate::protocol::replies::is_in_step;
+use crate::protocol::replies::is_in_sync;
 
 /// Carries out a request.
 pub fn execute(
@@ -20,7 +20,7 @@ pub fn execute(
     interrupt: &'static dyn Interrupt,
 ) -> Result<Reply> {
     let channel = Channel::new(Deadline::new(interrupt, shared.context.config.timeout));
-    let mut held = HeldConnections::new();
+    let mut connections = RequestConnections::new();
     let mut operation = pin!(operations::run(&shared.context, &channel, request));
     let mut waker_context = Context::from_waker(Waker::noop());
     let result = loop {
@@ -29,14 +29,19 @@ pub fn execute(
             Poll::Pending => {
                 let calls = channel.take_calls();
                 let (replies, retries) =
-                    exchange(shared, calls, &mut held, &mut channel.deadline());
+                    exchange(shared, calls, &mut connections, &mut channel.deadline());
                 channel.add_retries(&retries);
                 channel.resume(replies);
             }
         }
     };
     request.metrics.add_retries(channel.retries());
-    release(shared, held, &channel.deadline(), is_in_step(&result));
+    release(
+        shared,
+        connections,
+        &channel.deadline(),
+        is_in_sync(&result),
+    );
     result
 }
 
@@ -48,7 +53,7 @@ pub fn execute_all(
 ) -> Vec<Result<Reply>> {
     let common = Channel::new(Deadline::new(interrupt, shared.context.config.timeout));
     let channels: Vec<Channel> = requests.iter().map(|_| common.for_part()).collect();
-    let mut held = HeldConnections::new();
+    let mut connections = RequestConnections::new();
     let operations = requests.iter().zip(&channels).enumerate();
     let mut running: Vec<_> = operations
         .map(|(index, (request, channel))| {
@@ -78,7 +83,7 @@ pub fn execute_all(
         if running.is_empty() {
             break;
         }
-        let (replies, retries) = exchange(shared, calls, &mut held, &mut common.deadline());
+        let (replies, retries) = exchange(shared, calls, &mut connections, &mut common.deadline());
         let mut replies = replies.into_iter();
         let mut retries = retries.as_slice();
         for (index, count) in counts {
@@ -92,7 +97,7 @@ pub fn execute_all(
         request.metrics.add_retries(channel.retries());
     }
     let results: Vec<Result<Reply>> = results.into_iter().flatten().collect();
-    let in_step = results.iter().all(is_in_step);
-    release(shared, held, &common.deadline(), in_step);
+    let in_sync = results.iter().all(is_in_sync);
+    release(shared, connections, &common.deadline(), in_sync);
     results
 }

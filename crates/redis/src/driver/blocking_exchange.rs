@@ -18,13 +18,18 @@ use crate::transport::stream::Wait;
 use crate::transport::topology::Routes as _;
 
 /// The connections that one request uses.
-pub type HeldConnections = Vec<MultiplexedConnection>;
+pub type RequestConnections = Vec<MultiplexedConnection>;
 
 /// Keeps connections for the next request. In a forked child they are the parent's. If replies may belong to other calls, they
 /// are closed.
-pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, in_step: bool) {
-    if in_step && !shared.is_closed() && !deadline.has_forked() {
-        for (node, connection) in held
+pub fn release(
+    shared: &Shared,
+    connections: RequestConnections,
+    deadline: &Deadline,
+    in_sync: bool,
+) {
+    if in_sync && !shared.is_closed() && !deadline.has_forked() {
+        for (node, connection) in connections
             .into_iter()
             .filter_map(MultiplexedConnection::into_idle)
         {
@@ -37,12 +42,12 @@ pub fn release(shared: &Shared, held: HeldConnections, deadline: &Deadline, in_s
 pub fn exchange(
     shared: &Shared,
     calls: Vec<Call>,
-    held: &mut HeldConnections,
+    connections: &mut RequestConnections,
     deadline: &mut Deadline,
 ) -> (Replies, Vec<u32>) {
     let mut driver = Driver {
         shared,
-        held,
+        connections,
         deadline,
         exchange: Exchange::new(calls),
         slot_refresh: None,
@@ -52,13 +57,13 @@ pub fn exchange(
     let retries = driver.exchange.retries();
     let replies = driver.exchange.into_replies();
     // The replies that are still missing belong to no later call.
-    held.retain(|connection| connection.pending.is_empty());
+    connections.retain(|connection| connection.pending.is_empty());
     (replies, retries)
 }
 
 struct Driver<'a> {
     shared: &'a Shared,
-    held: &'a mut HeldConnections,
+    connections: &'a mut RequestConnections,
     deadline: &'a mut Deadline,
     exchange: Exchange<Arc<Node>>,
     /// The request for the slots of the Cluster that is in flight.
@@ -111,16 +116,16 @@ impl Driver<'_> {
 
     /// Puts calls into the output of the connection to their server.
     fn send(&mut self, node: &Arc<Node>, calls: &[Outgoing]) {
-        let mut held = self.held.iter_mut();
-        let usable = held.position(|own| Arc::ptr_eq(&own.node, node) && own.is_usable());
+        let mut connections = self.connections.iter_mut();
+        let usable = connections.position(|own| Arc::ptr_eq(&own.node, node) && own.is_usable());
         let index = usable.unwrap_or_else(|| {
-            self.held.push(match node.take_idle() {
+            self.connections.push(match node.take_idle() {
                 Some(connection) => MultiplexedConnection::over(node, connection),
                 None => MultiplexedConnection::new(node),
             });
-            self.held.len() - 1
+            self.connections.len() - 1
         });
-        let connection = &mut self.held[index];
+        let connection = &mut self.connections[index];
         for call in calls {
             let id = CallId {
                 request: 1,
@@ -135,39 +140,39 @@ impl Driver<'_> {
     fn connect(&mut self) -> bool {
         let (config, topology) = (&self.shared.context.config, &*self.shared.context.topology);
         let mut index = 0;
-        let before = self.held.len();
-        while index < self.held.len() {
-            match self.held[index].connect(config, None) {
+        let before = self.connections.len();
+        while index < self.connections.len() {
+            match self.connections[index].connect(config, None) {
                 Ok(()) => index += 1,
                 Err(error) => {
-                    let connection = self.held.swap_remove(index);
+                    let connection = self.connections.swap_remove(index);
                     let calls = connection.pending.iter();
                     let calls = calls.filter_map(|call| call.id.own_index());
                     self.exchange.unreachable(calls, topology, &error);
                 }
             }
         }
-        self.held.len() < before
+        self.connections.len() < before
     }
 
     /// Writes as far as possible. Returns whether a connection has failed.
     fn write(&mut self) -> bool {
         let mut index = 0;
-        let before = self.held.len();
-        while index < self.held.len() {
-            match self.held[index].write() {
+        let before = self.connections.len();
+        while index < self.connections.len() {
+            match self.connections[index].write() {
                 Ok(()) => index += 1,
                 Err(error) => self.close(index, &TransportError::Broken(error)),
             }
         }
-        self.held.len() < before
+        self.connections.len() < before
     }
 
     /// Reads the replies that have come.
     fn read(&mut self) {
         let mut index = 0;
-        while index < self.held.len() {
-            let connection = &mut self.held[index];
+        while index < self.connections.len() {
+            let connection = &mut self.connections[index];
             if connection.pending.is_empty() {
                 index += 1;
                 continue;
@@ -190,7 +195,7 @@ impl Driver<'_> {
 
     /// Closes a connection. Its calls are sent again if they may be.
     fn close(&mut self, index: usize, cause: &TransportError) {
-        let connection = self.held.swap_remove(index);
+        let connection = self.connections.swap_remove(index);
         let first = connection.pending.front();
         let first = first.and_then(|call| call.id.own_index());
         let calls = connection.pending.iter().filter_map(|call| {
@@ -204,12 +209,12 @@ impl Driver<'_> {
 
     /// Waits until a server sends something, or until the next check of the deadline.
     fn wait(&mut self) {
-        let mut held = self.held.iter();
-        if held.any(MultiplexedConnection::has_more) || self.spin() {
+        let mut connections = self.connections.iter();
+        if connections.any(MultiplexedConnection::has_more) || self.spin() {
             return;
         }
         let is_cluster = self.shared.context.topology.is_cluster();
-        let connecting = self.held.iter();
+        let connecting = self.connections.iter();
         let ends = connecting
             .filter_map(|connection| connection.wake_at(is_cluster))
             .chain(self.retry_at)
@@ -219,7 +224,7 @@ impl Driver<'_> {
             .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let most = self.deadline.wait();
         let mut most = left.map_or(most, |left| left.min(most));
-        let mut sockets = poll_sockets(self.held);
+        let mut sockets = poll_sockets(self.connections);
         match self.slot_refresh.as_ref().map(SlotRefresh::wait) {
             Some(Wait::Socket(socket, flags)) => {
                 sockets.push(PollFd::from_borrowed_fd(socket, flags));
@@ -234,14 +239,14 @@ impl Driver<'_> {
     /// Spins briefly if one server must reply. Returns whether it has.
     fn spin(&mut self) -> bool {
         let is_waiting = |connection: &MultiplexedConnection| !connection.pending.is_empty();
-        let mut held = self.held.iter();
-        let Some(index) = held.position(is_waiting) else {
+        let mut connections = self.connections.iter();
+        let Some(index) = connections.position(is_waiting) else {
             return false;
         };
-        if held.any(is_waiting) || self.slot_refresh.is_some() {
+        if connections.any(is_waiting) || self.slot_refresh.is_some() {
             return false;
         }
-        match self.held[index].spin() {
+        match self.connections[index].spin() {
             Some(Ok((call, value))) => self.receive(call.id, value),
             Some(Err(cause)) => self.close(index, &cause),
             None => return false,
@@ -256,7 +261,7 @@ impl Driver<'_> {
         if !matches!(stop, Stop::Forked) {
             self.read();
         }
-        for connection in self.held.iter() {
+        for connection in self.connections.iter() {
             let unopened = connection.stopped(stop);
             for call in &connection.pending {
                 let Some(index) = call.id.own_index() else {

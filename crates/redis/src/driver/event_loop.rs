@@ -20,7 +20,7 @@ use crate::driver::multiplexed::{
 };
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
-use crate::protocol::replies::{RETRY_DELAY, is_busy, is_in_step};
+use crate::protocol::replies::{RETRY_DELAY, is_busy, is_in_sync};
 use crate::protocol::resp::Value;
 use crate::transport::adaptive_spin::AdaptiveSpin;
 use crate::transport::connection::TransportError;
@@ -55,7 +55,7 @@ pub fn run(shared: Arc<Shared>, wakeup: UnixStream) {
         lookups: Lookups::default(),
         slot_refresh: None,
         route_changes: 0,
-        out_of_step: false,
+        out_of_sync: false,
         reply_spin: AdaptiveSpin::default(),
         queue_spin: AdaptiveSpin::default(),
     }
@@ -86,7 +86,7 @@ struct EventLoop {
     /// The changes of routes after which connections were last closed.
     route_changes: u64,
     /// Whether a reply may belong to another call than it was given to.
-    out_of_step: bool,
+    out_of_sync: bool,
     /// Spins while waiting for replies.
     reply_spin: AdaptiveSpin,
     /// Spins while waiting for jobs.
@@ -96,7 +96,7 @@ struct EventLoop {
 impl EventLoop {
     fn run(mut self) {
         loop {
-            if !self.begin_jobs() {
+            if !self.start_jobs() {
                 return;
             }
             self.send_retries();
@@ -130,8 +130,8 @@ impl EventLoop {
         }
     }
 
-    /// Begins jobs of the queue. Returns false if the worker must end.
-    fn begin_jobs(&mut self) -> bool {
+    /// Starts jobs of the queue. Returns false if the worker must end.
+    fn start_jobs(&mut self) -> bool {
         loop {
             let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
             let may_end = self.in_flight.is_empty() && self.shared.is_closed();
@@ -139,15 +139,15 @@ impl EventLoop {
             if jobs.is_empty() {
                 return !may_end;
             }
-            let begun = jobs.into_iter().filter(Job::begin);
+            let started = jobs.into_iter().filter(Job::start);
             let shared = Arc::clone(&self.shared);
-            for (jobs, request) in coalesce(&shared.context.config.keyspace, begun) {
-                self.begin(jobs, request);
+            for (jobs, request) in coalesce(&shared.context.config.keyspace, started) {
+                self.start_request(jobs, request);
             }
         }
     }
 
-    fn begin(&mut self, jobs: Vec<Job>, request: Arc<Request>) {
+    fn start_request(&mut self, jobs: Vec<Job>, request: Arc<Request>) {
         self.last_request += 1;
         let in_flight = InFlight::new(&self.shared, jobs, request);
         self.in_flight.insert(self.last_request, in_flight);
@@ -163,14 +163,14 @@ impl EventLoop {
         let mut waker_context = Context::from_waker(Waker::noop());
         match in_flight.operation.as_mut().poll(&mut waker_context) {
             Poll::Ready(result) => {
-                self.out_of_step |= !is_in_step(&result);
+                self.out_of_sync |= !is_in_sync(&result);
                 if let Some(in_flight) = self.in_flight.remove(&request) {
                     in_flight.record_retries();
                     answer_all(&in_flight.jobs, result);
                 }
             }
             Poll::Pending => {
-                in_flight.begin_round(in_flight.channel.take_calls());
+                in_flight.start_round(in_flight.channel.take_calls());
                 if let Err(stop) = in_flight.check() {
                     in_flight
                         .exchange
@@ -445,7 +445,7 @@ impl EventLoop {
                 Ok(None) => index += 1,
                 Err(cause) => self.close_connection(index, &cause),
             }
-            if self.out_of_step {
+            if self.out_of_sync {
                 self.close_all();
             }
         }
@@ -458,7 +458,7 @@ impl EventLoop {
             let cause = TransportError::Broken(io::Error::other(reason));
             self.close_connection(self.connections.len() - 1, &cause);
         }
-        self.out_of_step = false;
+        self.out_of_sync = false;
     }
 
     fn receive(&mut self, call: &SentCall, value: Value) {

@@ -71,8 +71,8 @@ impl InFlight {
         self.channel.deadline().check()
     }
 
-    /// Begins a round of calls.
-    pub fn begin_round(&mut self, calls: Vec<Call>) {
+    /// Starts a round of calls.
+    pub fn start_round(&mut self, calls: Vec<Call>) {
         self.round += 1;
         self.exchange = Exchange::new(calls);
         (self.retry_at, self.is_refreshing_slots) = (None, false);

@@ -127,7 +127,7 @@ impl MultiplexedConnection {
             self.stage = Stage::Open(connection);
             self.last_received = Instant::now();
         } else if config.keyspace.clustered && started.elapsed() >= NODE_TIMEOUT {
-            return Err(self.node.does_not_answer());
+            return Err(self.node.no_answer_error());
         }
         Ok(())
     }

@@ -29,9 +29,9 @@ impl Job {
         self.submission.ticket()
     }
 
-    /// Marks it as begun. Returns false if it was withdrawn.
-    pub fn begin(&self) -> bool {
-        self.submission.begin()
+    /// Marks it as started. Returns false if it was withdrawn.
+    pub fn start(&self) -> bool {
+        self.submission.start()
     }
 
     /// Answers the caller.

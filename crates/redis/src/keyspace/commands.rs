@@ -4,12 +4,12 @@ use std::mem::discriminant;
 
 use mintkey_store::{Index, Item, Key, Put, Result, Row, Table, Value as Attribute, json};
 
-use crate::keyspace::layout::{Layout, Markers, pack, push_packed};
+use crate::keyspace::layout::{Layout, MarkerLocation, pack, push_packed};
 use crate::keyspace::rows::{
     Fields, INDEX_ENTRIES, StoredRow, UNIQUE_ENTRIES, encode_fields, time_to_live,
 };
 use crate::keyspace::unique::{
-    TakenValue, UniqueEntry, claimed_entries, entry_parts, hidden_field, taken_values,
+    TakenValue, UniqueValue, hidden_field, taken_values, unique_values, value_parts,
 };
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
@@ -127,9 +127,9 @@ pub fn write_call(
     now: i64,
 ) -> Result<Call> {
     let mut new = encode_fields(item);
-    let sets_markers = layout.markers == Markers::WithRows;
+    let sets_markers = layout.markers == MarkerLocation::WithRows;
     let claims = if sets_markers {
-        claimed_entries(&layout.table, item)?
+        unique_values(&layout.table, item)?
     } else {
         Vec::new()
     };
@@ -182,16 +182,16 @@ pub fn write_call(
 }
 
 /// Adds the claims of a row to a call of a script that changes markers.
-fn push_claims(call: &mut Call, layout: &Layout, claims: &[UniqueEntry]) {
+fn push_claims(call: &mut Call, layout: &Layout, claims: &[UniqueValue]) {
     let prefix = std::iter::once(&layout.unique_prefix[..]);
-    call.push(&pack(prefix.chain(entry_parts(claims))));
+    call.push(&pack(prefix.chain(value_parts(claims))));
 }
 
 /// The call that deletes a row: unconditionally, or if it is still the expected one.
 pub fn remove_call(layout: &Layout, key: &Key, expected: Option<&StoredRow>) -> Call {
     let row_key = layout.row_key(key);
     let keys: [&[u8]; 3] = [&row_key, &layout.row_set, &layout.catalog_key];
-    let with_markers = layout.markers == Markers::WithRows;
+    let with_markers = layout.markers == MarkerLocation::WithRows;
     let script = if with_markers {
         &REMOVE_UNIQUE
     } else {
@@ -290,7 +290,7 @@ fn put_new_call(layout: &Layout, puts: &[RowPut<'_>], mode: Mode<'_>) -> Call {
 pub fn puts_unique_call(
     layout: &Layout,
     puts: &[RowPut<'_>],
-    claims: &[Vec<UniqueEntry>],
+    claims: &[Vec<UniqueValue>],
     now: i64,
 ) -> Call {
     let mode = puts.first().map_or(Mode::Absent, |(_, mode)| *mode);
@@ -308,7 +308,7 @@ pub fn puts_unique_call(
         }
         call.push(&packed);
         let life = time_to_live(&layout.table, &put.item, now);
-        let parts = std::iter::once(life.as_bytes()).chain(entry_parts(claims));
+        let parts = std::iter::once(life.as_bytes()).chain(value_parts(claims));
         call.push(&pack(parts));
     }
     call
@@ -337,7 +337,7 @@ pub fn clean_call(
     let row_key = layout.row_key(key);
     let own = Layout::member(key);
     let keys: [&[u8]; 2] = [&row_key, &layout.row_set];
-    let with_markers = layout.markers == Markers::WithRows;
+    let with_markers = layout.markers == MarkerLocation::WithRows;
     let script = if with_markers { &CLEAN_UNIQUE } else { &CLEAN };
     let mut call = layout
         .script(script, &keys, 256)

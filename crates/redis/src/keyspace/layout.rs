@@ -68,19 +68,19 @@ pub struct Layout {
     /// The prefix of the keys of markers of unique values.
     pub unique_prefix: Vec<u8>,
     /// Where the markers of unique values are.
-    pub markers: Markers,
+    pub markers: MarkerLocation,
     row_prefix: String,
 }
 
 /// Where the markers of a table's unique values are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Markers {
+pub enum MarkerLocation {
     /// Nowhere: the table has no unique values.
     None,
     /// Where the rows are. Scripts write both.
     WithRows,
     /// In the slot groups of the values, in a Cluster.
-    Apart,
+    Distributed,
 }
 
 /// The keys of a store.
@@ -188,9 +188,9 @@ impl Layout {
         let prefix = keyspace.group_prefix(slot_group);
         let name = &table.name;
         let markers = match (table.unique.is_empty(), keyspace.clustered) {
-            (true, _) => Markers::None,
-            (false, false) => Markers::WithRows,
-            (false, true) => Markers::Apart,
+            (true, _) => MarkerLocation::None,
+            (false, false) => MarkerLocation::WithRows,
+            (false, true) => MarkerLocation::Distributed,
         };
         let mut layout = Self {
             catalog_key: keyspace.catalog_key(name, slot_group),
@@ -253,7 +253,7 @@ impl Layout {
 
     /// Whether a write of a row changes only the row and the row set.
     pub fn is_plain(&self) -> bool {
-        self.table.indexes.is_empty() && self.markers == Markers::None
+        self.table.indexes.is_empty() && self.markers == MarkerLocation::None
     }
 
     /// A row's member of the row set.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use mintkey_store::{Item, Key, Result, Table};
 
 use crate::keyspace::commands::keep_changed;
-use crate::keyspace::layout::{Layout, Markers, pack};
+use crate::keyspace::layout::{Layout, MarkerLocation, pack};
 use crate::keyspace::rows::{StoredRow, UNIQUE_ENTRIES, encode_fields, time_to_live};
-use crate::keyspace::unique::{TakenValue, UniqueEntry, hidden_field, taken_values};
+use crate::keyspace::unique::{TakenValue, UniqueValue, hidden_field, taken_values};
 use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{SETTLE, SNAPSHOT, TRANSACT};
@@ -24,7 +24,7 @@ pub struct RowChange<'a> {
     /// What to do with it.
     pub change: &'a Change,
     /// The unique values that it claims then.
-    pub claims: Vec<UniqueEntry>,
+    pub claims: Vec<UniqueValue>,
 }
 
 /// The stored row that a transaction needs.
@@ -46,7 +46,7 @@ pub enum Change {
 }
 
 /// The marker of a transaction, by which the server recognises a call that is sent again.
-pub struct Marker {
+pub struct TransactionMarker {
     /// The slot group of the rows.
     pub slot_group: u8,
     /// Its token.
@@ -101,7 +101,7 @@ pub fn settled(value: Value, table: &Table) -> Result<bool> {
 
 /// The call that writes the rows of a transaction, if the intent is there that it may have. It may be sent again.
 pub fn transact_call(
-    marker: &Marker,
+    marker: &TransactionMarker,
     layouts: &[Arc<Layout>],
     changes: &[RowChange<'_>],
     intent: Option<Vec<u8>>,
@@ -116,7 +116,7 @@ pub fn transact_call(
         keys.extend([&layout.catalog_key[..], &layout.row_set]);
     }
     keys.extend(rows.iter().map(Vec::as_slice));
-    let with_rows = |layout: &Arc<Layout>| layout.markers == Markers::WithRows;
+    let with_rows = |layout: &Arc<Layout>| layout.markers == MarkerLocation::WithRows;
     let sets_markers = layouts.iter().any(with_rows);
     let script = match &intent {
         Some(_) => &TRANSACT_INTENT,
@@ -201,7 +201,7 @@ fn index_sets(layouts: &[Arc<Layout>]) -> Vec<Vec<u8>> {
 }
 
 /// The call that finds out what became of a transaction, and cancels it unless it was carried out.
-pub fn settle_call(marker: &Marker) -> Call {
+pub fn settle_call(marker: &TransactionMarker) -> Call {
     Call::script(marker.slot_group, &SETTLE, &[&marker.key], &[], 256)
         .arg(&marker.lifetime)
         .repeatable()

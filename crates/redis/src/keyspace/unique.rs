@@ -5,29 +5,29 @@ use mintkey_store::{Claim, Item, Key, Result, Table};
 use crate::keyspace::layout::{Keyspace, Layout, pack, unpack};
 use crate::keyspace::rows::{StoredRow, UNIQUE_ENTRIES};
 use crate::protocol::resp::{Call, Value};
-use crate::protocol::unique_scripts::{CLAIM, FORGET, LOOK, RELEASE, RELEASE_EXACT};
+use crate::protocol::unique_scripts::{CLAIM, DROP_MARKERS, INSPECT, RELEASE, RELEASE_EXACT};
 
 /// A unique value that a row claims.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct UniqueEntry {
+pub struct UniqueValue {
     /// The name of the unique values.
     pub name: Vec<u8>,
     /// The encoded values.
-    pub value: Vec<u8>,
+    pub encoded: Vec<u8>,
     /// In a Cluster, the token of the write that claimed it.
     pub token: Vec<u8>,
 }
 
-impl UniqueEntry {
+impl UniqueValue {
     /// Whether it is the same value of the same name.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.name == other.name && self.value == other.value
+        self.name == other.name && self.encoded == other.encoded
     }
 
     fn of(claim: &Claim<'_>) -> Self {
         Self {
             name: claim.unique.name.as_bytes().to_vec(),
-            value: claim.encode(),
+            encoded: claim.encode(),
             token: Vec::new(),
         }
     }
@@ -35,26 +35,26 @@ impl UniqueEntry {
 
 /// How a write changes what a row claims.
 #[derive(Debug, Default)]
-pub struct ClaimChange {
+pub struct UniqueChanges {
     /// The values that it keeps.
-    pub kept: Vec<UniqueEntry>,
+    pub kept: Vec<UniqueValue>,
     /// The values that it did not have before, without tokens.
-    pub claimed: Vec<UniqueEntry>,
+    pub claimed: Vec<UniqueValue>,
     /// The values that it gives up.
-    pub released: Vec<UniqueEntry>,
+    pub released: Vec<UniqueValue>,
     /// Whether the markers of the kept values may be missing: unique values are being built.
     pub again: bool,
 }
 
-impl ClaimChange {
+impl UniqueChanges {
     /// The change from what a row claims to what it is to claim.
-    pub fn between(before: Vec<UniqueEntry>, after: &[UniqueEntry]) -> Self {
-        let is_in = |entries: &[UniqueEntry], entry: &UniqueEntry| {
-            entries.iter().any(|other| other.is_same(entry))
+    pub fn between(before: Vec<UniqueValue>, after: &[UniqueValue]) -> Self {
+        let is_in = |values: &[UniqueValue], value: &UniqueValue| {
+            values.iter().any(|other| other.is_same(value))
         };
-        let claimed = after.iter().filter(|entry| !is_in(&before, entry));
+        let claimed = after.iter().filter(|value| !is_in(&before, value));
         let claimed = claimed.cloned().collect();
-        let (kept, released) = before.into_iter().partition(|entry| is_in(after, entry));
+        let (kept, released) = before.into_iter().partition(|value| is_in(after, value));
         Self {
             kept,
             claimed,
@@ -64,10 +64,10 @@ impl ClaimChange {
     }
 
     /// What the row claims afterwards. New claims get this token.
-    pub fn after(&self, token: &str) -> Vec<UniqueEntry> {
-        let claimed = self.claimed.iter().map(|entry| UniqueEntry {
+    pub fn after(&self, token: &str) -> Vec<UniqueValue> {
+        let claimed = self.claimed.iter().map(|value| UniqueValue {
             token: token.as_bytes().to_vec(),
-            ..entry.clone()
+            ..value.clone()
         });
         self.kept.iter().cloned().chain(claimed).collect()
     }
@@ -79,42 +79,42 @@ impl ClaimChange {
 }
 
 /// What an item claims, without tokens.
-pub fn claimed_entries(table: &Table, item: &Item) -> Result<Vec<UniqueEntry>> {
-    Ok(table.claims(item)?.iter().map(UniqueEntry::of).collect())
+pub fn unique_values(table: &Table, item: &Item) -> Result<Vec<UniqueValue>> {
+    Ok(table.claims(item)?.iter().map(UniqueValue::of).collect())
 }
 
 /// What a stored row claims.
-pub fn stored_entries(row: Option<&StoredRow>) -> Vec<UniqueEntry> {
+pub fn stored_unique_values(row: Option<&StoredRow>) -> Vec<UniqueValue> {
     let mut fields = row.map_or(&[][..], |row| &row.fields).iter();
     let Some((_, packed)) = fields.find(|(name, _)| name == UNIQUE_ENTRIES) else {
         return Vec::new();
     };
-    parse_entries(packed)
+    parse_unique_values(packed)
 }
 
 /// The claims in the hidden field of a row.
-pub fn parse_entries(packed: &[u8]) -> Vec<UniqueEntry> {
+pub fn parse_unique_values(packed: &[u8]) -> Vec<UniqueValue> {
     let parts = unpack(packed);
-    let entry = |parts: &[&[u8]]| UniqueEntry {
+    let value = |parts: &[&[u8]]| UniqueValue {
         name: parts[0].to_vec(),
-        value: parts[1].to_vec(),
+        encoded: parts[1].to_vec(),
         token: parts[2].to_vec(),
     };
-    parts.chunks_exact(3).map(entry).collect()
+    parts.chunks_exact(3).map(value).collect()
 }
 
 /// Claims as the strings that the scripts and the hidden field have.
-pub fn entry_parts<'a>(entries: &'a [UniqueEntry]) -> impl Iterator<Item = &'a [u8]> {
-    let parts = |own: &'a UniqueEntry| [&own.name[..], &own.value, &own.token];
-    entries.iter().flat_map(parts)
+pub fn value_parts<'a>(values: &'a [UniqueValue]) -> impl Iterator<Item = &'a [u8]> {
+    let parts = |own: &'a UniqueValue| [&own.name[..], &own.encoded, &own.token];
+    values.iter().flat_map(parts)
 }
 
 /// The hidden field of a row with these claims; empty if there are none.
-pub fn hidden_field(entries: &[UniqueEntry]) -> Vec<u8> {
-    if entries.is_empty() {
+pub fn hidden_field(values: &[UniqueValue]) -> Vec<u8> {
+    if values.is_empty() {
         Vec::new()
     } else {
-        pack(entry_parts(entries))
+        pack(value_parts(values))
     }
 }
 
@@ -122,7 +122,7 @@ pub fn hidden_field(entries: &[UniqueEntry]) -> Vec<u8> {
 #[derive(Debug)]
 pub struct TakenValue {
     /// The value.
-    pub entry: UniqueEntry,
+    pub value: UniqueValue,
     /// What the marker holds.
     pub marker: Vec<u8>,
 }
@@ -145,13 +145,13 @@ pub fn taken_values(value: &Value) -> Option<Vec<(usize, TakenValue)>> {
     };
     let parts = parts.iter().map(bytes).collect::<Option<Vec<_>>>()?;
     let taken = |number: usize, parts: &[Vec<u8>]| {
-        let entry = UniqueEntry {
+        let value = UniqueValue {
             name: parts[0].clone(),
-            value: parts[1].clone(),
+            encoded: parts[1].clone(),
             token: Vec::new(),
         };
         let marker = parts[2].clone();
-        (number, TakenValue { entry, marker })
+        (number, TakenValue { value, marker })
     };
     if parts.len() == 3 {
         return Some(vec![taken(0, &parts)]);
@@ -212,49 +212,49 @@ pub fn intent_call(slot_group: u8, intent: &[u8], lifetime: &str) -> Call {
 
 /// The call that removes the marker of a row that does not list the value, on a single server.
 pub fn release_call(layout: &Layout, key: &Key, taken: &TakenValue) -> Call {
-    let (set, row) = (layout.markers_key(&taken.entry.name), layout.row_key(key));
+    let (set, row) = (layout.markers_key(&taken.value.name), layout.row_key(key));
     Call::script(layout.slot_group, &RELEASE, &[&set, &row], &[], 256)
-        .arg(&taken.entry.value)
+        .arg(&taken.value.encoded)
         .arg(&taken.marker)
-        .arg(&taken.entry.name)
+        .arg(&taken.value.name)
         .repeatable()
 }
 
 /// The call that claims a value in a Cluster. `layout` is that of its slot group; `replaced` is the marker that it may
 /// replace, or empty.
-pub fn claim_call(layout: &Layout, entry: &UniqueEntry, marker: &[u8], replaced: &[u8]) -> Call {
-    let set = layout.markers_key(&entry.name);
+pub fn claim_call(layout: &Layout, value: &UniqueValue, marker: &[u8], replaced: &[u8]) -> Call {
+    let set = layout.markers_key(&value.name);
     let keys: [&[u8]; 2] = [&set, &layout.catalog_key];
     Call::script(layout.slot_group, &CLAIM, &keys, &[], 512)
         .arg(&layout.epoch)
-        .arg(&entry.value)
+        .arg(&value.encoded)
         .arg(marker)
         .arg(replaced)
         .repeatable()
 }
 
 /// The call that removes a marker in a Cluster, if it is still this one. `layout` is that of the slot group of the value.
-pub fn release_exact_call(layout: &Layout, entry: &UniqueEntry, marker: &[u8]) -> Call {
-    let set = layout.markers_key(&entry.name);
+pub fn release_exact_call(layout: &Layout, value: &UniqueValue, marker: &[u8]) -> Call {
+    let set = layout.markers_key(&value.name);
     Call::script(layout.slot_group, &RELEASE_EXACT, &[&set], &[], 256)
-        .arg(&entry.value)
+        .arg(&value.encoded)
         .arg(marker)
         .repeatable()
 }
 
 /// The call that finds out whether the row of a claimant has a value. `layout` is that of the slot group of the row.
-pub fn look_call(
+pub fn inspect_call(
     keyspace: &Keyspace,
     layout: &Layout,
     claimant: &Claimant,
-    entry: &UniqueEntry,
+    value: &UniqueValue,
     cancel: bool,
 ) -> Call {
     let intent = keyspace.intent_key(layout.slot_group, &claimant.token);
     let row = layout.row_key(&claimant.key);
-    let mut call = Call::script(layout.slot_group, &LOOK, &[&intent, &row], &[], 512)
-        .arg(&entry.name)
-        .arg(&entry.value)
+    let mut call = Call::script(layout.slot_group, &INSPECT, &[&intent, &row], &[], 512)
+        .arg(&value.name)
+        .arg(&value.encoded)
         .arg(if cancel { "cancel" } else { "" })
         .repeatable();
     call.writes = cancel;
@@ -262,13 +262,13 @@ pub fn look_call(
 }
 
 /// The call that removes all markers of these unique values in a slot group, if the catalog entry is still the same.
-pub fn forget_call(layout: &Layout, uniques: &[String]) -> Call {
+pub fn drop_markers_call(layout: &Layout, uniques: &[String]) -> Call {
     let sets = uniques
         .iter()
         .map(|name| layout.markers_key(name.as_bytes()));
     let sets: Vec<Vec<u8>> = sets.collect();
     let keys: [&[u8]; 1] = [&layout.catalog_key];
-    Call::script(layout.slot_group, &FORGET, &keys, &sets, 256)
+    Call::script(layout.slot_group, &DROP_MARKERS, &keys, &sets, 256)
         .arg(&layout.epoch)
         .repeatable()
 }

@@ -15,8 +15,8 @@ use crate::keyspace::commands::{
     MAX_FIELDS, MAX_PUTS_PER_CALL, Mode, RowPut, ScriptResult, puts_call, puts_unique_call,
     remove_call, script_result, single_step_mode, write_call,
 };
-use crate::keyspace::layout::{Layout, Markers};
-use crate::keyspace::unique::{UniqueEntry, claimed_entries};
+use crate::keyspace::layout::{Layout, MarkerLocation};
+use crate::keyspace::unique::{UniqueValue, unique_values};
 use crate::operations::context::OperationContext;
 use crate::operations::join_all::JoinAll;
 use crate::operations::uncertainty::Uncertainty;
@@ -157,7 +157,10 @@ impl OperationContext<'_> {
         writes: &[Write],
         others: &mut Vec<usize>,
     ) -> Vec<(usize, Result<()>)> {
-        let Some(first) = layouts.first().filter(|own| own.markers == Markers::Apart) else {
+        let Some(first) = layouts
+            .first()
+            .filter(|own| own.markers == MarkerLocation::Distributed)
+        else {
             return Vec::new();
         };
         // Each row may give up and claim each of its values.
@@ -235,7 +238,9 @@ impl OperationContext<'_> {
         writes: &[Write],
     ) -> Result<(Vec<Arc<Layout>>, usize)> {
         let layouts = self.layouts_of(table, writes).await?;
-        let is_plain = layouts.iter().all(|own| own.markers == Markers::None);
+        let is_plain = layouts
+            .iter()
+            .all(|own| own.markers == MarkerLocation::None);
         if is_plain || writes.len() == 1 {
             return Ok((layouts, writes.len()));
         }
@@ -273,7 +278,7 @@ impl OperationContext<'_> {
                     let group = &mut groups[layout_index];
                     let is_certain = put.guard.collision_free && matches!(mode, Mode::Absent);
                     let mode = if is_certain { Mode::New } else { mode };
-                    let Ok(claims) = claimed_entries(&layout.table, &put.item) else {
+                    let Ok(claims) = unique_values(&layout.table, &put.item) else {
                         plan.others.push(index);
                         continue;
                     };
@@ -314,7 +319,7 @@ impl OperationContext<'_> {
         let layout_index = layouts
             .binary_search_by_key(&slot_group, |layout| layout.slot_group)
             .ok()?;
-        if layouts[layout_index].markers == Markers::Apart {
+        if layouts[layout_index].markers == MarkerLocation::Distributed {
             return None;
         }
         match write {
@@ -341,7 +346,7 @@ type SingleStep = (usize, Option<Mode<'static>>);
 struct PutGroup<'a> {
     puts: Vec<RowPut<'a>>,
     /// The unique values that each row claims.
-    claims: Vec<Vec<UniqueEntry>>,
+    claims: Vec<Vec<UniqueValue>>,
     indexes: Vec<usize>,
 }
 
@@ -352,13 +357,13 @@ impl PutGroup<'_> {
             return false;
         };
         let differs = discriminant(first) != discriminant(&mode);
-        self.puts.len() == MAX_PUTS_PER_CALL || (differs && layout.markers != Markers::None)
+        self.puts.len() == MAX_PUTS_PER_CALL || (differs && layout.markers != MarkerLocation::None)
     }
 
     /// The call that puts the rows. They leave the group.
     fn call(&mut self, layout: &Layout, now: i64) -> Call {
         let (puts, claims) = (take(&mut self.puts), take(&mut self.claims));
-        if layout.markers == Markers::None {
+        if layout.markers == MarkerLocation::None {
             puts_call(layout, &puts, now)
         } else {
             puts_unique_call(layout, &puts, &claims, now)
@@ -369,7 +374,7 @@ impl PutGroup<'_> {
 /// Whether a put can be in one call with others.
 fn shares_calls(layout: &Layout, put: &Put) -> bool {
     layout.table.indexes.is_empty()
-        && (layout.markers == Markers::None || put.item.len() < MAX_FIELDS / 2)
+        && (layout.markers == MarkerLocation::None || put.item.len() < MAX_FIELDS / 2)
 }
 
 /// The calls of a batch.

@@ -298,7 +298,7 @@ impl OperationContext<'_> {
     }
 
     /// Gives a table its old unique values back, unless another process has changed the entry.
-    pub async fn take_back(
+    pub async fn restore_unique(
         &self,
         mut draft: EntryDraft,
         before: Table,
@@ -360,7 +360,7 @@ impl OperationContext<'_> {
                 continue;
             }
             let draft = entry.draft(TABLE_KEY_GROUP, key.clone());
-            if self.take_back(draft, left, &follower).await? {
+            if self.restore_unique(draft, left, &follower).await? {
                 return Ok(());
             }
         }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use mintkey_store::{Error, Item, Key, Result, Table, TransactionWrite};
 
 use crate::keyspace::commands::clean_call;
-use crate::keyspace::layout::{Keyspace, Layout, Markers};
+use crate::keyspace::layout::{Keyspace, Layout, MarkerLocation};
 use crate::keyspace::rows::{StoredRow, decode_row};
-use crate::keyspace::transactions::{Change, Marker};
+use crate::keyspace::transactions::{Change, TransactionMarker};
 use crate::keyspace::unique::{
-    Claimant, TakenValue, UniqueEntry, claim_call, intent_call, look_call, marker, parse_marker,
+    Claimant, TakenValue, UniqueValue, claim_call, inspect_call, intent_call, marker, parse_marker,
     release_exact_call,
 };
 use crate::operations::context::OperationContext;
@@ -31,7 +31,7 @@ pub struct Intent {
 
 impl Intent {
     /// The intent of an attempt with this marker.
-    pub fn new(keyspace: &Keyspace, marker: &Marker) -> Self {
+    pub fn new(keyspace: &Keyspace, marker: &TransactionMarker) -> Self {
         Self {
             slot_group: marker.slot_group,
             key: keyspace.intent_key(marker.slot_group, &marker.token),
@@ -77,30 +77,30 @@ impl<'a> Items<'a> {
     }
 
     /// Whether an item of this table and key gives up a value.
-    fn releases(&self, table: &Table, key: &Key, entry: &UniqueEntry) -> bool {
+    fn releases(&self, table: &Table, key: &Key, value: &UniqueValue) -> bool {
         let mut items = self.writes.iter().zip(self.evaluated);
         items.any(|(write, own)| {
             write.table().name == table.name
                 && write.key() == key
-                && own.claims.released.iter().any(|other| other.is_same(entry))
+                && own.claims.released.iter().any(|other| other.is_same(value))
         })
     }
 
     /// Whether an item of this table claims a value.
-    fn claims(&self, table: &Table, entry: &UniqueEntry) -> bool {
+    fn claims(&self, table: &Table, value: &UniqueValue) -> bool {
         let mut items = self.writes.iter().zip(self.evaluated);
         items.any(|(write, own)| {
             write.table().name == table.name
-                && own.claims.claimed.iter().any(|other| other.is_same(entry))
+                && own.claims.claimed.iter().any(|other| other.is_same(value))
         })
     }
 }
 
 /// A value that an attempt claims.
-pub struct PlacedClaim {
+pub struct DistributedClaim {
     /// The position of the item.
     index: usize,
-    entry: UniqueEntry,
+    value: UniqueValue,
     /// The layout in the slot group of the value.
     layout: Arc<Layout>,
     claimant: Claimant,
@@ -113,20 +113,20 @@ pub struct PlacedClaim {
     is_kept: bool,
 }
 
-impl PlacedClaim {
+impl DistributedClaim {
     fn marker(&self) -> Vec<u8> {
         marker(std::iter::once(&self.claimant).chain(&self.previous))
     }
 
     fn call(&self) -> Call {
-        claim_call(&self.layout, &self.entry, &self.marker(), &self.replaced)
+        claim_call(&self.layout, &self.value, &self.marker(), &self.replaced)
     }
 
     /// The call that leaves only this claimant in the marker.
     fn settle_call(&self, claimant: &Claimant) -> Call {
         claim_call(
             &self.layout,
-            &self.entry,
+            &self.value,
             &marker([claimant]),
             &self.marker(),
         )
@@ -142,18 +142,18 @@ struct HolderRow {
 
 /// What the rows in a marker show.
 #[derive(Default)]
-struct Seen {
+struct MarkerState {
     holder: Option<HolderRow>,
     /// Writes that claim the value, and that may still write their rows.
     open: Vec<(Arc<Layout>, Claimant)>,
 }
 
 /// What became of a marker that another row has.
-enum Resolved {
+enum Resolution {
     /// The claim may be sent again.
     Again,
     /// Another row holds the value: this one.
-    Held(Key),
+    Taken(Key),
     /// The own row has changed.
     RowChanged,
 }
@@ -164,13 +164,15 @@ impl OperationContext<'_> {
     /// # Errors
     ///
     /// The transaction is cancelled if another row holds a value. Nothing was written.
-    pub async fn claim_apart(
+    pub async fn claim_distributed(
         &self,
         layouts: &[Arc<Layout>],
         items: &Items<'_>,
         intent: &mut Intent,
-    ) -> Result<Option<Vec<PlacedClaim>>> {
-        let mut claims = self.placed_claims(layouts, items, &intent.token).await?;
+    ) -> Result<Option<Vec<DistributedClaim>>> {
+        let mut claims = self
+            .distributed_claims(layouts, items, &intent.token)
+            .await?;
         if claims.is_empty() {
             return Ok(Some(claims));
         }
@@ -186,7 +188,7 @@ impl OperationContext<'_> {
         let reasons = match claimed.map_err(not_applied)? {
             Claimed::All => return Ok(Some(claims)),
             Claimed::Again => Vec::new(),
-            Claimed::Held(reasons) => reasons,
+            Claimed::Taken(reasons) => reasons,
         };
         let undone = undo_calls(&claims);
         let withdrawn = Call::on(intent.slot_group, "DEL")
@@ -201,31 +203,31 @@ impl OperationContext<'_> {
     }
 
     /// The values that the items claim, with the layouts in their slot groups.
-    async fn placed_claims(
+    async fn distributed_claims(
         &self,
         layouts: &[Arc<Layout>],
         items: &Items<'_>,
         token: &str,
-    ) -> Result<Vec<PlacedClaim>> {
+    ) -> Result<Vec<DistributedClaim>> {
         let keyspace = &self.store.config.keyspace;
         let mut claims = Vec::new();
         for (index, own) in items.evaluated.iter().enumerate() {
-            if layouts[items.tables.positions[index]].markers != Markers::Apart {
+            if layouts[items.tables.positions[index]].markers != MarkerLocation::Distributed {
                 continue;
             }
             let kept = own.claims.kept.iter().filter(|_| own.claims.again);
-            let kept = kept.map(|entry| (entry, true));
-            let claimed = own.claims.claimed.iter().map(|entry| (entry, false));
-            for (entry, is_kept) in kept.chain(claimed) {
+            let kept = kept.map(|value| (value, true));
+            let claimed = own.claims.claimed.iter().map(|value| (value, false));
+            for (value, is_kept) in kept.chain(claimed) {
                 let table = items.table(index);
-                let group = keyspace.marker_group(table, &entry.value);
-                let token = match std::str::from_utf8(&entry.token) {
+                let group = keyspace.marker_group(table, &value.encoded);
+                let token = match std::str::from_utf8(&value.token) {
                     Ok(token) if is_kept => token,
                     _ => token,
                 };
-                claims.push(PlacedClaim {
+                claims.push(DistributedClaim {
                     index,
-                    entry: entry.clone(),
+                    value: value.clone(),
                     layout: self.layout_in(table, group).await?,
                     claimant: Claimant {
                         token: token.to_owned(),
@@ -242,7 +244,11 @@ impl OperationContext<'_> {
     }
 
     /// Claims values until all are claimed, or one cannot be.
-    async fn claim_all(&self, claims: &mut [PlacedClaim], items: &Items<'_>) -> Result<Claimed> {
+    async fn claim_all(
+        &self,
+        claims: &mut [DistributedClaim],
+        items: &Items<'_>,
+    ) -> Result<Claimed> {
         loop {
             let unclaimed: Vec<usize> = (0..claims.len())
                 .filter(|number| !claims[*number].is_claimed)
@@ -269,20 +275,20 @@ impl OperationContext<'_> {
             for (number, resolved) in self.resolve(claims, items, taken).await? {
                 let claim = &claims[number];
                 match resolved {
-                    Resolved::Again => {}
-                    Resolved::RowChanged => return Ok(Claimed::Again),
-                    Resolved::Held(holder) => {
+                    Resolution::Again => {}
+                    Resolution::RowChanged => return Ok(Claimed::Again),
+                    Resolution::Taken(holder) => {
                         let Some((key, item)) = items.put(claim.index) else {
                             continue;
                         };
                         let table = &claim.layout.table;
-                        let error = violation(table, key, item, &claim.entry, holder);
+                        let error = violation(table, key, item, &claim.value, holder);
                         reasons[claim.index].get_or_insert(error);
                     }
                 }
             }
             if reasons.iter().any(Option::is_some) {
-                return Ok(Claimed::Held(reasons));
+                return Ok(Claimed::Taken(reasons));
             }
         }
     }
@@ -290,50 +296,50 @@ impl OperationContext<'_> {
     /// Finds out which of the markers count. Claims of the others may be sent again.
     async fn resolve(
         &self,
-        claims: &mut [PlacedClaim],
+        claims: &mut [DistributedClaim],
         items: &Items<'_>,
         taken: Vec<(usize, Vec<u8>)>,
-    ) -> Result<Vec<(usize, Resolved)>> {
-        let mut seen = Vec::with_capacity(taken.len());
+    ) -> Result<Vec<(usize, Resolution)>> {
+        let mut states = Vec::with_capacity(taken.len());
         for (number, marker) in &taken {
             let claim = &claims[*number];
             let table = items.table(claim.index);
             let mut own = self
-                .look(table, &claim.layout, &claim.entry, marker)
+                .inspect_marker(table, &claim.layout, &claim.value, marker)
                 .await?;
             if own.holder.is_none() {
-                own.open = self.cancel(own.open, &claim.entry).await?;
+                own.open = self.cancel(own.open, &claim.value).await?;
             }
-            seen.push(own);
+            states.push(own);
         }
         let mut resolved = Vec::with_capacity(taken.len());
-        for ((number, marker), own) in taken.into_iter().zip(seen) {
+        for ((number, marker), own) in taken.into_iter().zip(states) {
             let claim = &mut claims[number];
             let table = items.table(claim.index);
             let result = match own.holder {
                 // A write has written its row before it could be cancelled.
-                None if !own.open.is_empty() => Resolved::Again,
+                None if !own.open.is_empty() => Resolution::Again,
                 None => {
                     claim.replaced = marker;
                     claim.previous = None;
-                    Resolved::Again
+                    Resolution::Again
                 }
-                Some(holder) if self.is_over(&holder) => {
+                Some(holder) if self.has_expired(&holder) => {
                     let key = &holder.claimant.key;
                     let member = Layout::member(key);
                     let item = Some(&holder.row.item);
                     let mut call = clean_call(&holder.layout, key, &member, None, item);
                     call.retry_when_busy = true;
                     self.channel.send(vec![call]).await?;
-                    Resolved::Again
+                    Resolution::Again
                 }
-                Some(holder) if holder.claimant.key == claim.claimant.key => Resolved::RowChanged,
-                Some(holder) if items.releases(table, &holder.claimant.key, &claim.entry) => {
+                Some(holder) if holder.claimant.key == claim.claimant.key => Resolution::RowChanged,
+                Some(holder) if items.releases(table, &holder.claimant.key, &claim.value) => {
                     claim.replaced = marker;
                     claim.previous = Some(holder.claimant);
-                    Resolved::Again
+                    Resolution::Again
                 }
-                Some(holder) => Resolved::Held(holder.claimant.key),
+                Some(holder) => Resolution::Taken(holder.claimant.key),
             };
             resolved.push((number, result));
         }
@@ -344,7 +350,7 @@ impl OperationContext<'_> {
     async fn cancel(
         &self,
         open: Vec<(Arc<Layout>, Claimant)>,
-        entry: &UniqueEntry,
+        value: &UniqueValue,
     ) -> Result<Vec<(Arc<Layout>, Claimant)>> {
         if open.is_empty() {
             return Ok(open);
@@ -352,7 +358,7 @@ impl OperationContext<'_> {
         let keyspace = &self.store.config.keyspace;
         let calls = open
             .iter()
-            .map(|(layout, claimant)| look_call(keyspace, layout, claimant, entry, true));
+            .map(|(layout, claimant)| inspect_call(keyspace, layout, claimant, value, true));
         let replies = self.channel.send(calls.collect()).await?;
         let mut written = Vec::new();
         for (own, reply) in open.into_iter().zip(replies) {
@@ -364,18 +370,18 @@ impl OperationContext<'_> {
         Ok(written)
     }
 
-    fn is_over(&self, holder: &HolderRow) -> bool {
+    fn has_expired(&self, holder: &HolderRow) -> bool {
         holder.layout.table.is_expired(&holder.row.item, self.now)
     }
 
     /// Looks at the rows in a marker: the one that may still have the value first.
-    async fn look(
+    async fn inspect_marker(
         &self,
         table: &Arc<Table>,
         layout: &Layout,
-        entry: &UniqueEntry,
+        value: &UniqueValue,
         marker: &[u8],
-    ) -> Result<Seen> {
+    ) -> Result<MarkerState> {
         let mut claimants =
             parse_marker(layout, marker).ok_or_else(|| damaged_marker(&layout.table))?;
         claimants.reverse();
@@ -386,17 +392,17 @@ impl OperationContext<'_> {
         let keyspace = &self.store.config.keyspace;
         let calls = claimants.iter().zip(&layouts);
         let calls =
-            calls.map(|(claimant, layout)| look_call(keyspace, layout, claimant, entry, false));
+            calls.map(|(claimant, layout)| inspect_call(keyspace, layout, claimant, value, false));
         let replies = self.channel.send(calls.collect()).await?;
-        let mut seen = Seen::default();
+        let mut states = MarkerState::default();
         for ((claimant, layout), reply) in claimants.into_iter().zip(layouts).zip(replies) {
             match checked(reply, table)? {
                 Value::Status(word) if word == "FREE" => {}
-                Value::Status(word) if word == "OPEN" => seen.open.push((layout, claimant)),
+                Value::Status(word) if word == "OPEN" => states.open.push((layout, claimant)),
                 row @ Value::Array(_) => {
                     let row = decode_row(row, &layout.table, &claimant.key);
                     let row = row.map_err(|error| error.at(&claimant.key))?;
-                    seen.holder = row.map(|row| HolderRow {
+                    states.holder = row.map(|row| HolderRow {
                         claimant,
                         layout,
                         row,
@@ -406,31 +412,31 @@ impl OperationContext<'_> {
                 _ => return Err(unexpected_reply(table)),
             }
         }
-        Ok(seen)
+        Ok(states)
     }
 
     /// Finds out whether a row of a marker holds the value. If not, and nothing is in flight, removes the marker. `layout` is
     /// that of the slot group of the value.
-    pub async fn holder_apart(
+    pub async fn distributed_holder(
         &self,
         layout: &Layout,
         table: &Arc<Table>,
         taken: &TakenValue,
     ) -> Result<Holder> {
-        let seen = self
-            .look(table, layout, &taken.entry, &taken.marker)
+        let states = self
+            .inspect_marker(table, layout, &taken.value, &taken.marker)
             .await?;
-        if let Some(holder) = seen.holder {
+        if let Some(holder) = states.holder {
             let key = &holder.claimant.key;
             let item = Some(holder.row.item);
             let live = self.unless_expired(&holder.layout, key, item).await?;
             return Ok(live.map_or(Holder::None, Holder::Row));
         }
         // A value that is claimed, and whose row is not written, has no holder yet.
-        if !seen.open.is_empty() {
+        if !states.open.is_empty() {
             return Ok(Holder::None);
         }
-        let call = release_exact_call(layout, &taken.entry, &taken.marker);
+        let call = release_exact_call(layout, &taken.value, &taken.marker);
         Ok(match checked(self.channel.send_one(call).await?, table)? {
             Value::Int(1) => Holder::None,
             _ => Holder::Changed,
@@ -438,7 +444,12 @@ impl OperationContext<'_> {
     }
 
     /// After an attempt: removes the markers of values that the rows have given up, or the own claims if nothing was written.
-    pub async fn clear_apart(&self, items: &Items<'_>, claims: &[PlacedClaim], is_done: bool) {
+    pub async fn clear_distributed(
+        &self,
+        items: &Items<'_>,
+        claims: &[DistributedClaim],
+        is_done: bool,
+    ) {
         let calls = if is_done {
             self.release_calls(items, claims).await
         } else {
@@ -451,23 +462,23 @@ impl OperationContext<'_> {
     }
 
     /// The calls that remove the markers of values that rows have given up.
-    async fn release_calls(&self, items: &Items<'_>, claims: &[PlacedClaim]) -> Vec<Call> {
+    async fn release_calls(&self, items: &Items<'_>, claims: &[DistributedClaim]) -> Vec<Call> {
         let moved = claims.iter().filter(|claim| claim.previous.is_some());
         let mut calls: Vec<Call> = moved
             .map(|claim| claim.settle_call(&claim.claimant))
             .collect();
         for (write, own) in items.writes.iter().zip(items.evaluated) {
-            for entry in &own.claims.released {
-                let token = String::from_utf8_lossy(&entry.token).into_owned();
-                if token.is_empty() || items.claims(write.table(), entry) {
+            for value in &own.claims.released {
+                let token = String::from_utf8_lossy(&value.token).into_owned();
+                if token.is_empty() || items.claims(write.table(), value) {
                     continue;
                 }
                 let keyspace = &self.store.config.keyspace;
-                let group = keyspace.marker_group(write.table(), &entry.value);
+                let group = keyspace.marker_group(write.table(), &value.encoded);
                 let key = write.key().clone();
                 if let Ok(layout) = self.layout_in(write.table(), group).await {
                     let marker = marker([&Claimant { token, key }]);
-                    calls.push(release_exact_call(&layout, entry, &marker));
+                    calls.push(release_exact_call(&layout, value, &marker));
                 }
             }
         }
@@ -476,13 +487,13 @@ impl OperationContext<'_> {
 }
 
 /// The calls that undo claims.
-fn undo_calls(claims: &[PlacedClaim]) -> Vec<Call> {
+fn undo_calls(claims: &[DistributedClaim]) -> Vec<Call> {
     let own = claims
         .iter()
         .filter(|claim| claim.is_claimed && !claim.is_kept);
     own.map(|claim| match &claim.previous {
         Some(previous) => claim.settle_call(previous),
-        None => release_exact_call(&claim.layout, &claim.entry, &claim.marker()),
+        None => release_exact_call(&claim.layout, &claim.value, &claim.marker()),
     })
     .collect()
 }
@@ -494,5 +505,5 @@ enum Claimed {
     /// A row or a catalog entry has changed.
     Again,
     /// Other rows hold values: the reasons of the items.
-    Held(Vec<Option<Error>>),
+    Taken(Vec<Option<Error>>),
 }

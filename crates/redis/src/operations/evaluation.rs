@@ -10,7 +10,7 @@ use mintkey_store::{Error, ErrorKind, Item, Key, Result, Table, TransactionWrite
 use crate::keyspace::layout::Layout;
 use crate::keyspace::rows::StoredRow;
 use crate::keyspace::transactions::Change;
-use crate::keyspace::unique::{ClaimChange, claimed_entries, stored_entries};
+use crate::keyspace::unique::{UniqueChanges, stored_unique_values, unique_values};
 use crate::operations::context::OperationContext;
 use crate::operations::unique::violation;
 use crate::operations::write;
@@ -38,7 +38,7 @@ pub struct Evaluated {
     /// What to do with the row.
     pub change: Change,
     /// How that changes its unique values.
-    pub claims: ClaimChange,
+    pub claims: UniqueChanges,
     /// The item that an update or a deletion returns.
     pub returned: Option<Item>,
 }
@@ -126,19 +126,19 @@ fn claim_change(
     write: &TransactionWrite,
     before: &Before,
     change: &Change,
-) -> Result<ClaimChange> {
+) -> Result<UniqueChanges> {
     if known.unique.is_empty() || matches!(change, Change::Nothing) {
-        return Ok(ClaimChange::default());
+        return Ok(UniqueChanges::default());
     }
     let after = match change {
-        Change::Put(item) => claimed_entries(known, item)?,
+        Change::Put(item) => unique_values(known, item)?,
         Change::Nothing | Change::Delete => Vec::new(),
     };
     let stored = match before {
         Before::Read(row) => row.as_ref(),
         Before::Unread => None,
     };
-    let mut claims = ClaimChange::between(stored_entries(stored), &after);
+    let mut claims = UniqueChanges::between(stored_unique_values(stored), &after);
     claims.again = matches!(write, TransactionWrite::Update(update) if update.actions.is_empty());
     Ok(claims)
 }
@@ -161,16 +161,16 @@ pub fn check_claims(
     // A row that keeps its value has it, whatever the order of the items.
     let kept = items().map(|(index, (write, own))| (index, write, own, &own.claims.kept));
     let claimed = items().map(|(index, (write, own))| (index, write, own, &own.claims.claimed));
-    for (index, write, own, entries) in kept.chain(claimed) {
+    for (index, write, own, values) in kept.chain(claimed) {
         let Change::Put(item) = &own.change else {
             continue;
         };
-        for entry in entries {
-            let value = (&*write.table().name, &entry.name[..], &entry.value[..]);
-            if let Some(other) = first.insert(value, index) {
+        for value in values {
+            let id = (&*write.table().name, &value.name[..], &value.encoded[..]);
+            if let Some(other) = first.insert(id, index) {
                 let holder = writes[other].key().clone();
                 let known = &layouts[tables.positions[index]].table;
-                let error = violation(known, write.key(), item, entry, holder);
+                let error = violation(known, write.key(), item, value, holder);
                 reasons[index].get_or_insert(error);
             }
         }

@@ -14,10 +14,10 @@ use mintkey_store::{
     TransactionGet, TransactionWrite, Update, json,
 };
 
-use crate::keyspace::layout::{Layout, Markers};
+use crate::keyspace::layout::{Layout, MarkerLocation};
 use crate::keyspace::rows::{decode_item, decode_row};
 use crate::keyspace::transactions::{
-    Expected, Marker, RowChange, TransactionResult, settle_call, settled, snapshot_call,
+    Expected, RowChange, TransactionMarker, TransactionResult, settle_call, settled, snapshot_call,
     transact_call, transaction_result,
 };
 use crate::keyspace::unique::TakenValue;
@@ -29,7 +29,7 @@ use crate::operations::evaluation::{
 use crate::operations::uncertainty::Uncertainty;
 use crate::operations::unique::not_applied;
 use crate::operations::write::is_uncertain;
-use crate::protocol::replies::{checked, is_out_of_step, unexpected_reply};
+use crate::protocol::replies::{checked, is_out_of_sync, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// The seconds that a marker lives after the time limit of the request.
@@ -59,7 +59,7 @@ impl OperationContext<'_> {
     }
 
     /// Writes an item whose unique values have their markers in other slot groups. Returns the item that the write returns.
-    pub async fn write_apart(&self, write: TransactionWrite) -> Result<Option<Item>> {
+    pub async fn write_distributed(&self, write: TransactionWrite) -> Result<Option<Item>> {
         match &write {
             TransactionWrite::Update(update) => update.check()?,
             TransactionWrite::Delete(delete) => delete.check()?,
@@ -133,17 +133,18 @@ impl OperationContext<'_> {
         let layouts = self.layouts_of_tables(tables).await?;
         let marker = self.marker(tables.slot_group)?;
         let mut intent = Intent::new(&self.store.config.keyspace, &marker);
-        let placed = || writes.iter().zip(&tables.positions);
+        let positioned = || writes.iter().zip(&tables.positions);
         let markers = |position: &usize| layouts[*position].markers;
         let reads_new = after_conflict
-            || placed().any(|(write, position)| needs_row(write, markers(position), false));
+            || positioned().any(|(write, position)| needs_row(write, markers(position), false));
         let wanted = |write: &TransactionWrite, position: usize| {
             needs_row(write, layouts[position].markers, reads_new)
         };
         // A new row usually claims something. Its intent shares the round trip of the reads.
         let is_new = |write: &TransactionWrite| matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent);
-        let begins =
-            placed().any(|(write, position)| markers(position) == Markers::Apart && is_new(write));
+        let begins = positioned().any(|(write, position)| {
+            markers(position) == MarkerLocation::Distributed && is_new(write)
+        });
         let first = begins.then(|| intent.call());
         let rows = match self.rows(&layouts, tables, writes, wanted, first).await {
             Ok(Some(rows)) => rows,
@@ -159,7 +160,10 @@ impl OperationContext<'_> {
             writes,
             evaluated: &evaluated,
         };
-        let Some(claims) = self.claim_apart(&layouts, &items, &mut intent).await? else {
+        let Some(claims) = self
+            .claim_distributed(&layouts, &items, &mut intent)
+            .await?
+        else {
             return Ok(Attempt::Again);
         };
         let changes = writes.iter().zip(&rows).zip(&evaluated);
@@ -171,7 +175,7 @@ impl OperationContext<'_> {
             .collect();
         let call = transact_call(&marker, &layouts, &changes, intent.into_key(), self.now);
         let result = self.commit(call, &marker, writes[0].table()).await?;
-        self.clear_apart(&items, &claims, matches!(result, TransactionResult::Done))
+        self.clear_distributed(&items, &claims, matches!(result, TransactionResult::Done))
             .await;
         Ok(match result {
             TransactionResult::Done => {
@@ -296,8 +300,8 @@ impl OperationContext<'_> {
         wanted: impl Fn(&TransactionWrite, usize) -> bool,
         intent: Option<Call>,
     ) -> Result<Option<Vec<Before>>> {
-        let placed = || writes.iter().zip(tables.positions.iter().copied());
-        let calls = placed().filter(|(write, position)| wanted(write, *position));
+        let positioned = || writes.iter().zip(tables.positions.iter().copied());
+        let calls = positioned().filter(|(write, position)| wanted(write, *position));
         let calls = calls.map(|(write, position)| {
             let layout = &layouts[position];
             layout.call("HGETALL").arg(layout.row_key(write.key()))
@@ -313,7 +317,7 @@ impl OperationContext<'_> {
         };
         let mut replies = replies.into_iter();
         let mut rows = Vec::with_capacity(writes.len());
-        for (write, position) in placed() {
+        for (write, position) in positioned() {
             let reply = if wanted(write, position) {
                 replies.next()
             } else {
@@ -336,11 +340,11 @@ impl OperationContext<'_> {
     }
 
     /// A new marker.
-    fn marker(&self, slot_group: u8) -> Result<Marker> {
+    fn marker(&self, slot_group: u8) -> Result<TransactionMarker> {
         let config = &self.store.config;
         let lifetime = config.timeout.as_millis() + u128::from(1000 * MARKER_SECONDS);
         let token = random_token()?;
-        Ok(Marker {
+        Ok(TransactionMarker {
             slot_group,
             key: config.keyspace.transaction_marker_key(slot_group, &token),
             token,
@@ -353,7 +357,7 @@ impl OperationContext<'_> {
     async fn commit(
         &self,
         call: Call,
-        marker: &Marker,
+        marker: &TransactionMarker,
         table: &Table,
     ) -> Result<TransactionResult> {
         let reply = self.channel.exchange(vec![call]).await.pop();
@@ -372,7 +376,7 @@ impl OperationContext<'_> {
         match &result {
             Ok(TransactionResult::Done) => return result,
             // Replies on this connection may belong to other calls.
-            Err(error) if is_out_of_step(error) => return result,
+            Err(error) if is_out_of_sync(error) => return result,
             Err(error) => uncertainty.add(Uncertainty::of(error)),
             Ok(_) => {}
         }
@@ -387,29 +391,29 @@ impl OperationContext<'_> {
     }
 
     /// Finds out what became of a call of the script, and cancels it unless it was carried out.
-    async fn settle(&self, marker: &Marker, table: &Table) -> Result<bool> {
+    async fn settle(&self, marker: &TransactionMarker, table: &Table) -> Result<bool> {
         settled(self.channel.send_one(settle_call(marker)).await?, table)
     }
 }
 
 /// Whether an item needs its stored row: for its guard, or for its unique values. With `reads_new` an item that must be new
 /// does, too.
-fn needs_row(write: &TransactionWrite, markers: Markers, reads_new: bool) -> bool {
+fn needs_row(write: &TransactionWrite, markers: MarkerLocation, reads_new: bool) -> bool {
     match write {
-        _ if markers == Markers::Apart => true,
+        _ if markers == MarkerLocation::Distributed => true,
         TransactionWrite::Put(Put { guard, .. }) => {
             let is_conditional = guard.version.is_some() || guard.condition.is_some();
             is_conditional
                 || match guard.row {
                     Row::Present => true,
                     Row::Absent => reads_new,
-                    Row::Any => markers != Markers::None,
+                    Row::Any => markers != MarkerLocation::None,
                 }
         }
         TransactionWrite::Update(Update { .. }) | TransactionWrite::Check(_) => true,
         TransactionWrite::Delete(Delete {
             guard, returns_old, ..
-        }) => *returns_old || !guard.is_open() || markers != Markers::None,
+        }) => *returns_old || !guard.is_open() || markers != MarkerLocation::None,
     }
 }
 
@@ -419,12 +423,12 @@ fn row_change<'a>(
     before: &'a Before,
     evaluated: &'a Evaluated,
     table: usize,
-    markers: Markers,
-    marker: &Marker,
+    markers: MarkerLocation,
+    marker: &TransactionMarker,
 ) -> RowChange<'a> {
     let token = match markers {
-        Markers::Apart => &*marker.token,
-        Markers::None | Markers::WithRows => "",
+        MarkerLocation::Distributed => &*marker.token,
+        MarkerLocation::None | MarkerLocation::WithRows => "",
     };
     let must_be_absent =
         matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent);

@@ -8,14 +8,14 @@ use mintkey_store::{
     Error, GetUnique, Item, Key, Outcome, Reply, Result, Row, Table, Write, update,
 };
 
-use crate::keyspace::layout::{Layout, Markers};
+use crate::keyspace::layout::{Layout, MarkerLocation};
 use crate::keyspace::rows::{StoredRow, UNIQUE_ENTRIES, decode_row};
 use crate::keyspace::unique::{
-    TakenValue, UniqueEntry, claimed_entries, marker_call, parse_entries, release_call,
-    stored_entries,
+    TakenValue, UniqueValue, marker_call, parse_unique_values, release_call, stored_unique_values,
+    unique_values,
 };
 use crate::operations::context::OperationContext;
-use crate::protocol::replies::{OutOfStep, checked, is_out_of_step, unexpected_reply};
+use crate::protocol::replies::{OutOfSync, checked, is_out_of_sync, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// What the row of a marker shows.
@@ -45,9 +45,9 @@ impl OperationContext<'_> {
             .key_of(&taken.marker)
             .ok_or_else(|| damaged_marker(&layout.table))?;
         match self.holder(layout, &holder, &taken).await {
-            Ok(Holder::Row(_)) => Err(violation(&layout.table, key, item, &taken.entry, holder)),
+            Ok(Holder::Row(_)) => Err(violation(&layout.table, key, item, &taken.value, holder)),
             Ok(Holder::None | Holder::Changed) => Ok(()),
-            Err(error) if is_out_of_step(&error) => Err(error.uncertain()),
+            Err(error) if is_out_of_sync(&error) => Err(error.uncertain()),
             // The script has written nothing.
             Err(error) => Err(not_applied(error)),
         }
@@ -57,7 +57,7 @@ impl OperationContext<'_> {
     async fn holder(&self, layout: &Layout, holder: &Key, taken: &TakenValue) -> Result<Holder> {
         let row = self.read(layout, holder).await?;
         match row {
-            Some(row) if lists_value(&row, &taken.entry) => {
+            Some(row) if lists_value(&row, &taken.value) => {
                 let item = self.unless_expired(layout, holder, Some(row.item)).await?;
                 Ok(item.map_or(Holder::None, Holder::Row))
             }
@@ -111,16 +111,16 @@ impl OperationContext<'_> {
                 continue;
             };
             let (before, row) = match replies.next_if(|_| !is_new(write)) {
-                Some(Value::Bulk(packed)) => (parse_entries(&packed), None),
+                Some(Value::Bulk(packed)) => (parse_unique_values(&packed), None),
                 Some(reply) => {
                     let row = decode_row(reply, &layout.table, write.key()).unwrap_or_default();
-                    (stored_entries(row.as_ref()), row)
+                    (stored_unique_values(row.as_ref()), row)
                 }
                 None => (Vec::new(), None),
             };
             let after = self.claimed_after(&layout.table, write, row.as_ref());
             let values = before.into_iter().chain(after);
-            let values: Vec<_> = values.map(|own| (own.name, own.value)).collect();
+            let values: Vec<_> = values.map(|own| (own.name, own.encoded)).collect();
             if values.iter().any(|value| seen.contains(value)) {
                 return Ok(index);
             }
@@ -135,8 +135,8 @@ impl OperationContext<'_> {
         table: &Table,
         write: &Write,
         row: Option<&StoredRow>,
-    ) -> Vec<UniqueEntry> {
-        let claimed = |item: &Item| claimed_entries(table, item).unwrap_or_default();
+    ) -> Vec<UniqueValue> {
+        let claimed = |item: &Item| unique_values(table, item).unwrap_or_default();
         match write {
             Write::Put(put) => claimed(&put.item),
             Write::Update(update) => {
@@ -152,17 +152,17 @@ impl OperationContext<'_> {
 
     /// Gets an item by its unique values.
     pub async fn get_unique(&self, get: &GetUnique) -> Result<Reply> {
-        let mut entry = UniqueEntry {
+        let mut value = UniqueValue {
             name: get.unique.clone().into_bytes(),
-            value: encode(&get.values),
+            encoded: encode(&get.values),
             token: Vec::new(),
         };
         let keyspace = &self.store.config.keyspace;
-        let group = keyspace.marker_group(&get.table, &entry.value);
+        let group = keyspace.marker_group(&get.table, &value.encoded);
         loop {
             let layout = self.layout_in(&get.table, group).await?;
             get.declaration(&layout.table)?;
-            let call = marker_call(&layout, &entry.name, &entry.value);
+            let call = marker_call(&layout, &value.name, &value.encoded);
             let layouts = std::slice::from_ref(&layout);
             let Some(mut replies) = self.send_with_epochs(layouts, vec![call]).await? else {
                 continue;
@@ -173,10 +173,12 @@ impl OperationContext<'_> {
                 Value::Bulk(marker) => marker,
                 _ => return Err(unexpected_reply(&layout.table)),
             };
-            let taken = TakenValue { entry, marker };
+            let taken = TakenValue { value, marker };
             let holder = match layout.markers {
-                Markers::Apart => self.holder_apart(&layout, &get.table, &taken).await?,
-                Markers::None | Markers::WithRows => {
+                MarkerLocation::Distributed => {
+                    self.distributed_holder(&layout, &get.table, &taken).await?
+                }
+                MarkerLocation::None | MarkerLocation::WithRows => {
                     let holder = layout
                         .key_of(&taken.marker)
                         .ok_or_else(|| damaged_marker(&layout.table))?;
@@ -189,25 +191,25 @@ impl OperationContext<'_> {
                     return Ok(Reply::Item(Some(item)));
                 }
                 Holder::None => return Ok(Reply::Item(None)),
-                Holder::Changed => entry = taken.entry,
+                Holder::Changed => value = taken.value,
             }
         }
     }
 }
 
 /// Whether a row lists a value.
-pub fn lists_value(row: &StoredRow, entry: &UniqueEntry) -> bool {
-    stored_entries(Some(row))
+pub fn lists_value(row: &StoredRow, value: &UniqueValue) -> bool {
+    stored_unique_values(Some(row))
         .iter()
-        .any(|own| own.is_same(entry))
+        .any(|own| own.is_same(value))
 }
 
 /// The error for an item whose unique value another row holds.
-pub fn violation(table: &Table, key: &Key, item: &Item, entry: &UniqueEntry, holder: Key) -> Error {
+pub fn violation(table: &Table, key: &Key, item: &Item, value: &UniqueValue, holder: Key) -> Error {
     let claims = table.claims(item).unwrap_or_default();
-    let claim = claims
-        .iter()
-        .find(|claim| claim.unique.name.as_bytes() == entry.name && claim.encode() == entry.value);
+    let claim = claims.iter().find(|claim| {
+        claim.unique.name.as_bytes() == value.name && claim.encode() == value.encoded
+    });
     match claim {
         Some(claim) => Error::unique_violation(table, key, claim, holder),
         None => unexpected_reply(table),
@@ -221,7 +223,7 @@ pub fn damaged_marker(table: &Table) -> Error {
         table.name
     ))
     .of(table)
-    .caused_by(OutOfStep)
+    .caused_by(OutOfSync)
 }
 
 /// The error of a write whose row was not written yet.

@@ -10,7 +10,7 @@ use mintkey_store::{
 };
 
 use crate::keyspace::rows::decode_item;
-use crate::keyspace::unique::forget_call;
+use crate::keyspace::unique::drop_markers_call;
 use crate::operations::catalog::ROWS_PER_CALL;
 use crate::operations::context::OperationContext;
 use crate::operations::join_all::JoinAll;
@@ -49,7 +49,7 @@ impl OperationContext<'_> {
             } else {
                 error
             };
-            self.take_back(draft, before, &follower).await?;
+            self.restore_unique(draft, before, &follower).await?;
             Err(error)
         })
     }
@@ -147,7 +147,9 @@ impl OperationContext<'_> {
             return Ok(());
         }
         let layouts = self.all_layouts(table).await?;
-        let calls = layouts.iter().map(|layout| forget_call(layout, removed));
+        let calls = layouts
+            .iter()
+            .map(|layout| drop_markers_call(layout, removed));
         for reply in self.channel.send(calls.collect()).await? {
             checked(reply, table)?;
         }

@@ -9,11 +9,11 @@ use mintkey_store::{
 use crate::keyspace::commands::{
     Mode, ScriptResult, puts_call, remove_call, script_result, single_step_mode, write_call,
 };
-use crate::keyspace::layout::{Layout, Markers};
+use crate::keyspace::layout::{Layout, MarkerLocation};
 use crate::keyspace::rows::{StoredRow, decode_row};
 use crate::operations::context::OperationContext;
 use crate::operations::uncertainty::Uncertainty;
-use crate::protocol::replies::{is_out_of_step, unexpected_reply};
+use crate::protocol::replies::{is_out_of_sync, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// Whether a write may have happened, and there may be time to read the row.
@@ -87,9 +87,9 @@ impl OperationContext<'_> {
         let mut attempted: Option<Option<Item>> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
-            if layout.markers == Markers::Apart {
+            if layout.markers == MarkerLocation::Distributed {
                 let write = TransactionWrite::Put(put.clone());
-                return Box::pin(self.write_apart(write)).await.map(drop);
+                return Box::pin(self.write_distributed(write)).await.map(drop);
             }
             put.check(&layout.table, self.store.config.max_item)?;
             // An uncertain write reads the row first: it may have been written already.
@@ -166,9 +166,9 @@ impl OperationContext<'_> {
         let mut attempted: Option<(Option<Item>, Item)> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
-            if layout.markers == Markers::Apart {
+            if layout.markers == MarkerLocation::Distributed {
                 let write = TransactionWrite::Update(update.clone());
-                return Box::pin(self.write_apart(write)).await;
+                return Box::pin(self.write_distributed(write)).await;
             }
             let before = self.read(&layout, key).await?;
             if let Some((found, item)) = &attempted {
@@ -224,9 +224,9 @@ impl OperationContext<'_> {
         let mut attempted: Option<Item> = None;
         loop {
             let layout = self.layout(table, &key.partition).await?;
-            if layout.markers == Markers::Apart {
+            if layout.markers == MarkerLocation::Distributed {
                 let write = TransactionWrite::Delete(delete.clone());
-                return Box::pin(self.write_apart(write)).await;
+                return Box::pin(self.write_distributed(write)).await;
             }
             let mut before = None;
             if delete.returns_old || !delete.guard.is_open() {
@@ -277,7 +277,7 @@ pub fn returned(update: &Update, old: Option<&Item>, new: Item) -> Option<Item> 
 pub fn decode_present_row(row: Value, table: &Table, key: &Key) -> Result<Option<StoredRow>> {
     decode_row(row, table, key).map_err(|error| {
         let error = error.at(key);
-        if is_out_of_step(&error) {
+        if is_out_of_sync(&error) {
             error.uncertain()
         } else {
             error

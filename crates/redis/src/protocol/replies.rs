@@ -29,37 +29,37 @@ pub fn unexpected_reply(table: &Table) -> Error {
         "the server sent a reply that Redis does not send: check that a Redis server listens at this address",
     )
     .of(table)
-    .caused_by(OutOfStep)
+    .caused_by(OutOfSync)
 }
 
 /// The cause of an error: the reply may belong to another call. Further replies on the connection may too.
 #[derive(Debug)]
-pub struct OutOfStep;
+pub struct OutOfSync;
 
-impl fmt::Display for OutOfStep {
+impl fmt::Display for OutOfSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the reply does not belong to the call")
     }
 }
 
-impl std::error::Error for OutOfStep {}
+impl std::error::Error for OutOfSync {}
 
 /// Whether nothing in the result of a request shows that the replies on a connection may belong to other calls.
-pub fn is_in_step(result: &Result<Reply>) -> bool {
+pub fn is_in_sync(result: &Result<Reply>) -> bool {
     match result {
-        Err(error) => !is_out_of_step(error),
+        Err(error) => !is_out_of_sync(error),
         Ok(Reply::Written(outcomes)) => {
             let mut errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-            !errors.any(is_out_of_step)
+            !errors.any(is_out_of_sync)
         }
         Ok(_) => true,
     }
 }
 
 /// Whether the replies on a connection may belong to other calls, as this error shows.
-pub fn is_out_of_step(error: &Error) -> bool {
+pub fn is_out_of_sync(error: &Error) -> bool {
     let source = error.source.as_ref();
-    source.is_some_and(|source| source.is::<OutOfStep>())
+    source.is_some_and(|source| source.is::<OutOfSync>())
 }
 
 /// The names and values in a reply with all fields of a hash.

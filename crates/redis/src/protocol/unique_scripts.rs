@@ -246,7 +246,7 @@ return redis.call('HDEL', KEYS[1], ARGV[1])
 /// Keys: the intent of the marker, the row. Arguments: the name of the unique values; the value; `cancel`, or an empty
 /// string. Returns the row if it lists the value, `OPEN` if the intent is there, and `FREE` if it is not, or is cancelled
 /// now.
-pub static LOOK: Script = Script::new(&[r"
+pub static INSPECT: Script = Script::new(&[r"
 local held = redis.call('HGET', KEYS[2], '\255')
 held = held and cmsgpack.unpack(held) or {}
 for i = 1, #held, 3 do
@@ -263,7 +263,7 @@ return redis.status_reply('FREE')
 ///
 /// Keys: the catalog entry, the hashes of the markers. Arguments: the epoch of the catalog entry. Returns 0 if that has
 /// changed.
-pub static FORGET: Script = Script::new(&[r"
+pub static DROP_MARKERS: Script = Script::new(&[r"
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 redis.call('UNLINK', unpack(KEYS, 2))
 return 1
@@ -292,8 +292,8 @@ pub fn compute_digests() {
         &TRANSACT_INTENT,
         &CLAIM,
         &RELEASE_EXACT,
-        &LOOK,
-        &FORGET,
+        &INSPECT,
+        &DROP_MARKERS,
     ] {
         script.digest();
     }

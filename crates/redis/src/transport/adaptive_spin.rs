@@ -27,8 +27,8 @@ pub struct AdaptiveSpin {
 }
 
 impl AdaptiveSpin {
-    /// Calls `look` until it returns something or the spin time is over. It yields the processor in between.
-    pub fn spin_until<T>(&mut self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    /// Calls `poll` until it returns something or the spin time is over. It yields the processor in between.
+    pub fn spin_until<T>(&mut self, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
         if self.blocking_waits > 0 {
             self.blocking_waits -= 1;
             return None;
@@ -36,7 +36,7 @@ impl AdaptiveSpin {
         let started = Instant::now();
         loop {
             yield_now();
-            let found = look();
+            let found = poll();
             if self.ends(found.is_some(), started.elapsed()) {
                 return found;
             }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::vec;
 
-use mintkey_runtime::{Stop, distrust};
+use mintkey_runtime::{Stop, untrusted_reason};
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -243,7 +243,11 @@ impl Connecting {
 /// A hint for a failed connection where one side may use TLS and the other not.
 fn other_scheme_hint(stream: &Stream, cause: &TransportError) -> Option<&'static str> {
     match (stream, cause) {
-        (Stream::Encrypted(_), TransportError::Broken(error)) if distrust(error).is_some() => None,
+        (Stream::Encrypted(_), TransportError::Broken(error))
+            if untrusted_reason(error).is_some() =>
+        {
+            None
+        }
         (
             Stream::Encrypted(_),
             TransportError::Broken(_) | TransportError::Stopped(Stop::Timeout(_)),

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind as Io, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mintkey_runtime::{Stop, distrust};
+use mintkey_runtime::{Stop, untrusted_reason};
 use mintkey_store::{Error, ErrorKind, Outcome};
 use rustix::event::PollFlags;
 
@@ -63,7 +63,7 @@ impl TransportError {
             .advice("raise ?max_reply=, or check that a Redis server listens at this address"),
             Self::Broken(cause) => {
                 let source = io::Error::new(cause.kind(), cause.to_string());
-                if let Some(reason) = distrust(cause) {
+                if let Some(reason) = untrusted_reason(cause) {
                     return Error::configuration(format!(
                         "{address}: no trusted connection: {reason}"
                     ))

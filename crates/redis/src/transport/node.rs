@@ -78,7 +78,7 @@ impl Node {
     }
 
     /// The error of a server of a Cluster that does not answer in time.
-    pub fn does_not_answer(&self) -> Error {
+    pub fn no_answer_error(&self) -> Error {
         let address = &self.address;
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),

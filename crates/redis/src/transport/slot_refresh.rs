@@ -20,17 +20,17 @@ use crate::transport::topology::{Topology, routes};
 
 /// A request for the slots.
 pub struct SlotRefresh {
-    /// The servers that were not asked yet.
+    /// The servers that were not attempt yet.
     candidates: vec::IntoIter<Arc<Node>>,
-    asked: Option<Asked>,
-    /// Why the servers asked so far failed.
+    attempt: Option<Attempt>,
+    /// Why the servers attempt so far failed.
     last_error: Option<Error>,
 }
 
-/// The server that is asked.
-struct Asked {
+/// The server that is attempt.
+struct Attempt {
     node: Arc<Node>,
-    /// When another one is asked.
+    /// When another one is attempt.
     end: Instant,
     step: Step,
 }
@@ -45,7 +45,7 @@ impl SlotRefresh {
     pub fn new(topology: &Topology) -> Self {
         Self {
             candidates: topology.candidates().into_iter(),
-            asked: None,
+            attempt: None,
             last_error: None,
         }
     }
@@ -58,25 +58,25 @@ impl SlotRefresh {
         lookups: Option<&Lookups>,
     ) -> Option<Result<()>> {
         loop {
-            let Some(asked) = &mut self.asked else {
+            let Some(attempt) = &mut self.attempt else {
                 let Some(node) = self.candidates.next() else {
                     let none = || Error::configuration("this Redis address has no server");
                     return Some(Err(self.last_error.take().unwrap_or_else(none)));
                 };
-                self.asked = Some(Asked::new(node));
+                self.attempt = Some(Attempt::new(node));
                 continue;
             };
-            let result = match asked.advance(config, lookups) {
-                Ok(None) if Instant::now() < asked.end => return None,
-                Ok(None) => Err(asked.node.does_not_answer()),
+            let result = match attempt.advance(config, lookups) {
+                Ok(None) if Instant::now() < attempt.end => return None,
+                Ok(None) => Err(attempt.node.no_answer_error()),
                 Ok(Some(endpoints)) => Ok(endpoints),
                 Err(error) => Err(error),
             };
-            asked
+            attempt
                 .node
                 .is_unresponsive
                 .store(result.is_err(), Ordering::Relaxed);
-            self.asked = None;
+            self.attempt = None;
             match result {
                 Ok(endpoints) => {
                     topology.set_all_routes(&endpoints);
@@ -96,8 +96,8 @@ impl SlotRefresh {
 
     /// What to wait for before the next step.
     pub fn wait(&self) -> Wait<'_> {
-        match &self.asked {
-            Some(asked) => match &asked.step {
+        match &self.attempt {
+            Some(attempt) => match &attempt.step {
                 Step::Connect(connecting) => connecting.wait(),
                 Step::Ask(connection, round_trip) => round_trip.wait(connection),
             },
@@ -105,15 +105,15 @@ impl SlotRefresh {
         }
     }
 
-    /// When the time of the server that is asked is over.
+    /// When the time of the server that is attempt is over.
     pub fn end(&self) -> Option<Instant> {
-        self.asked.as_ref().map(|asked| asked.end)
+        self.attempt.as_ref().map(|attempt| attempt.end)
     }
 
     /// The error if it is given up now.
     pub fn stopped(&self, stop: Stop, address: &str) -> Error {
-        match &self.asked {
-            Some(Asked {
+        match &self.attempt {
+            Some(Attempt {
                 step: Step::Connect(connecting),
                 ..
             }) => connecting.stopped(stop),
@@ -122,7 +122,7 @@ impl SlotRefresh {
     }
 }
 
-impl Asked {
+impl Attempt {
     fn new(node: Arc<Node>) -> Self {
         let step = match node.take_idle() {
             Some(connection) => Step::ask(connection),
@@ -166,8 +166,8 @@ impl Asked {
         };
         let reply = round_trip.into_replies().pop().unwrap_or(Value::Nil);
         let endpoints = endpoints(&reply, &self.node);
-        let in_step = endpoints.as_ref().map_or_else(is_busy, |_| true);
-        if in_step {
+        let in_sync = endpoints.as_ref().map_or_else(is_busy, |_| true);
+        if in_sync {
             self.node.keep(connection);
         }
         endpoints.map(Some)

@@ -55,7 +55,7 @@ pub trait Routes<N> {
 
 /// The known state of a Cluster.
 #[derive(Default)]
-struct Known {
+struct TopologyState {
     /// The server of each slot group. Empty before the first `CLUSTER SLOTS`.
     routes: Vec<Option<Arc<Node>>>,
     /// All known servers.
@@ -76,7 +76,7 @@ pub struct Topology {
     /// The address without its password.
     address: String,
     clustered: bool,
-    known: Mutex<Known>,
+    known: Mutex<TopologyState>,
 }
 
 impl Topology {

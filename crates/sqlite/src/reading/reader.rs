@@ -70,10 +70,10 @@ fn read_inside(shared: &Shared, request: &Request, deadline: &mut Deadline) -> R
         Err(_) => connection.is_in_place(),
     };
     let result = match &connection.files {
-        Some(files) if !in_place && !files.is_mixed_up() => {
+        Some(files) if !in_place && !files.is_replaced() => {
             return Ok(ReadResult::FilesLost(files.id()));
         }
-        Some(_) if !in_place => Err(shared.mixed_up(Outcome::NotApplied)),
+        Some(_) if !in_place => Err(shared.replaced(Outcome::NotApplied)),
         _ => result,
     };
     // What could not be rolled back ends with its connection.

@@ -42,7 +42,7 @@ pub fn bind_key(statement: &mut CachedStatement<'_>, key: &Key) -> rusqlite::Res
 fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Option<Item>> {
     let mut statement = connection.raw.prepare_cached(&layout.get)?;
     bind_key(&mut statement, key)?;
-    let item = one(&mut statement, layout, Some(key))?;
+    let item = first_item(&mut statement, layout, Some(key))?;
     check_fresh(connection, &statement)?;
     if item
         .as_ref()
@@ -54,7 +54,7 @@ fn stored(connection: &Connection, layout: &Layout, key: &Key) -> Attempt<Option
 }
 
 /// The item that a statement finds.
-fn one(
+fn first_item(
     statement: &mut CachedStatement<'_>,
     layout: &Layout,
     key: Option<&Key>,
@@ -83,7 +83,7 @@ pub fn holder(
     };
     let mut statement = connection.raw.prepare_cached(&column.find)?;
     statement.raw_bind_parameter(1, Cell::claim(Some(claim)))?;
-    let item = one(&mut statement, layout, None)?;
+    let item = first_item(&mut statement, layout, None)?;
     check_fresh(connection, &statement)?;
     if let Some(item) = &item
         && claim.unique.claim(item).ok().flatten().as_ref() != Some(claim)

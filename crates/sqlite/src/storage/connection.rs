@@ -228,7 +228,7 @@ impl Connection {
 
     /// Whether a commit into a lost log is durable all the same, because the database is in its place and holds all of
     /// the log. Copies the log into the database if that is safe.
-    pub fn rescues_commits(&self) -> bool {
+    pub fn recovers_commits(&self) -> bool {
         self.files.as_ref().is_none_or(|files| {
             let loss = files.file().loss();
             files.has_database() && loss.is_some_and(|loss| self.has_copied_log(files, loss))

@@ -228,10 +228,10 @@ fn two_names(config: &Config, path: &Path, other: &Path) -> Error {
 }
 
 /// Whether the name of this open file leads to another database now.
-pub fn is_mixed_up(id: FileId) -> bool {
+pub fn is_replaced(id: FileId) -> bool {
     locked(&REGISTRY)
         .get(id)
-        .is_some_and(|open| open.file.is_mixed_up())
+        .is_some_and(|open| open.file.is_replaced())
 }
 
 impl Drop for BeforeClose {
@@ -363,7 +363,7 @@ impl FileGuard {
     }
 
     /// Whether the name leads to another database now.
-    pub fn is_mixed_up(&self) -> bool {
-        self.file.is_mixed_up()
+    pub fn is_replaced(&self) -> bool {
+        self.file.is_replaced()
     }
 }

@@ -13,7 +13,7 @@ use crate::storage::fork_gate::{self, Closed};
 
 /// What a fork, or the loss of files, requires of a store. All methods are called while no thread is inside the fork
 /// gate.
-pub trait Member: Send + Sync {
+pub trait RegisteredStore: Send + Sync {
     /// Closes all connections to files.
     fn release(&self);
 
@@ -26,10 +26,10 @@ pub trait Member: Send + Sync {
 
 /// All stores, including dropped ones whose threads still complete requests. Locked only inside the gate, so that it is
 /// free whenever a fork happens.
-static STORES: Mutex<Vec<Weak<dyn Member>>> = Mutex::new(Vec::new());
+static STORES: Mutex<Vec<Weak<dyn RegisteredStore>>> = Mutex::new(Vec::new());
 
 /// Adds a store.
-pub fn register(store: Weak<dyn Member>) {
+pub fn register(store: Weak<dyn RegisteredStore>) {
     let _pass = fork_gate::enter();
     let mut stores = locked(&STORES);
     stores.retain(|store| store.strong_count() > 0);
@@ -46,7 +46,7 @@ pub fn abandon(lost: FileId) -> bool {
     })
 }
 
-fn stores() -> Vec<Arc<dyn Member>> {
+fn stores() -> Vec<Arc<dyn RegisteredStore>> {
     locked(&STORES).iter().filter_map(Weak::upgrade).collect()
 }
 

@@ -253,7 +253,7 @@ impl GuardedFile {
 
     /// Whether the name leads to another database, while the log of this one still has its name. `SQLite` would use
     /// that log for the other database.
-    pub fn is_mixed_up(&self) -> bool {
+    pub fn is_replaced(&self) -> bool {
         self.has_log() && self.database.state_of(&self.path) == NameState::Taken
     }
 

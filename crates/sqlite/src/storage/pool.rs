@@ -89,7 +89,7 @@ impl Pool {
     /// Whether to keep a connection: it has the store's files open, and they were not found lost. While another
     /// database lies next to their log, a connection is kept too, since it prevents all from opening that database.
     pub fn is_current(&self, connection: &Connection) -> bool {
-        let is_lost = |files: &FileGuard| files.is_lost() && !files.is_mixed_up();
+        let is_lost = |files: &FileGuard| files.is_lost() && !files.is_replaced();
         connection.file_id() == FileId(self.files.load(Ordering::SeqCst))
             && !connection.files.as_ref().is_some_and(is_lost)
     }

@@ -27,7 +27,7 @@ impl Transaction<'_> {
         let counts = most > MAX_ITEMS;
         match self.in_savepoint(|own| own.write_all(writes, now, counts, false)) {
             // The rows may exchange their values: once all of them have none, the order does not matter.
-            Err(Fault::Refused(error)) if is_among_themselves(writes, &error) => {
+            Err(Fault::Refused(error)) if conflicts_within(writes, &error) => {
                 self.in_savepoint(|own| own.write_all(writes, now, counts, true))
             }
             outcome => outcome,
@@ -46,7 +46,7 @@ impl Transaction<'_> {
             .then(|| self.claimed(writes))
             .transpose()?;
         if release_first {
-            for write in changing(writes) {
+            for write in row_writes(writes) {
                 let layout = self.layout(write.table())?;
                 if let Some(sql) = &layout.release {
                     stored_rows::change(self.connection, sql, write.key())?;
@@ -74,7 +74,7 @@ impl Transaction<'_> {
         }
         if reasons.iter().any(Option::is_some) {
             if let Some(before) = &before {
-                self.blame_the_newer(writes, before, &mut reasons)?;
+                self.reassign_violations(writes, before, &mut reasons)?;
             }
             return Err(Error::cancelled(reasons).into());
         }
@@ -91,7 +91,7 @@ impl Transaction<'_> {
 
     /// Moves the reason of a row that was refused a value which it had before to the row of the transaction that was
     /// written earlier and took the value.
-    fn blame_the_newer(
+    fn reassign_violations(
         &mut self,
         writes: &Writes,
         before: &BTreeSet<Claimed<'_>>,
@@ -154,13 +154,13 @@ impl Transaction<'_> {
     }
 }
 
-fn changing(writes: &Writes) -> impl Iterator<Item = &TransactionWrite> {
+fn row_writes(writes: &Writes) -> impl Iterator<Item = &TransactionWrite> {
     let changes = |write: &&TransactionWrite| !matches!(write, TransactionWrite::Check(_));
     writes.writes.iter().filter(changes)
 }
 
 /// Whether a write was refused because of a row that the transaction writes, too.
-fn is_among_themselves(writes: &Writes, error: &Error) -> bool {
+fn conflicts_within(writes: &Writes, error: &Error) -> bool {
     let mut refused = writes.writes.iter().zip(&error.reasons);
     refused.any(|(write, reason)| {
         let Some(reason) = reason
@@ -172,7 +172,7 @@ fn is_among_themselves(writes: &Writes, error: &Error) -> bool {
         let violations = reason.violations.as_deref().unwrap_or_default();
         let mut holders = violations.iter().flat_map(|own| &own.holders);
         holders.any(|holder| {
-            changing(writes)
+            row_writes(writes)
                 .any(|other| other.table().name == write.table().name && other.key() == holder)
         })
     })

@@ -30,23 +30,23 @@ pub fn begin(
         },
     };
     connection.checks_schema_first = true;
-    let begun = connection::retry_while_busy(&shared.config, deadline, || {
+    let started = connection::retry_while_busy(&shared.config, deadline, || {
         connection
             .raw
             .prepare_cached("BEGIN IMMEDIATE")?
             .raw_execute()
     });
-    match (begun, &connection.files) {
-        (Err(_), Some(files)) if !files.is_in_place() && !files.is_mixed_up() => {
+    match (started, &connection.files) {
+        (Err(_), Some(files)) if !files.is_in_place() && !files.is_replaced() => {
             Ok(Opened::Lost(files.id()))
         }
-        (begun, _) => begun.map(|_| Opened::Ready(connection)),
+        (started, _) => started.map(|_| Opened::Ready(connection)),
     }
 }
 
 /// Carries out a group of requests in the transaction that has begun, commits, and answers them. `None`: nothing was
 /// done, because the files are lost.
-pub fn carry(
+pub fn commit_group(
     shared: &Shared,
     connection: &Connection,
     own: Option<&Request>,
@@ -106,8 +106,8 @@ fn transact<'a>(
     };
     let changes = raw.total_changes();
     let alone = requests.clone().nth(1).is_none();
-    let begun = Transaction::begin(connection, &shared.layouts, shared.config.max_item, alone);
-    let mut transaction = match begun {
+    let started = Transaction::begin(connection, &shared.layouts, shared.config.max_item, alone);
+    let mut transaction = match started {
         Ok(transaction) => transaction,
         Err(error) => return fail_all(error, Outcome::NotApplied),
     };
@@ -141,7 +141,7 @@ fn transact<'a>(
             // transaction is copied completely or not at all. So if anything is missing, nothing of this one was
             // applied, and it can be carried out again.
             let durable = connection.keeps_commits()
-                || (raw.total_changes() != changes && connection.rescues_commits());
+                || (raw.total_changes() != changes && connection.recovers_commits());
             if durable {
                 transaction.publish_layouts();
                 Some(answers)

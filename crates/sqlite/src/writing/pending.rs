@@ -7,10 +7,10 @@ use std::thread::{self, Thread, ThreadId};
 use mintkey_runtime::locked;
 use mintkey_store::{Delivery, Reply, Request, Result, Submission, submission};
 
-/// No leader has begun it.
+/// No leader has started it.
 const WAITING: u8 = 0;
 /// A leader carries it out.
-const BEGUN: u8 = 1;
+const STARTED: u8 = 1;
 /// Its thread gave up waiting before a leader began it.
 const WITHDRAWN: u8 = 2;
 /// Its thread is the next leader.
@@ -44,7 +44,7 @@ impl Parked {
         self.stage.load(Ordering::SeqCst)
     }
 
-    /// Withdraws the write, unless a leader has begun it. False: it was begun.
+    /// Withdraws the write, unless a leader has started it. False: it was started.
     pub fn withdraw(&self) -> bool {
         self.step(WAITING, WITHDRAWN)
     }
@@ -90,11 +90,11 @@ impl PendingWrite {
         matches!(&self.owner, Owner::Thread(parked) if parked.stage() == WITHDRAWN)
     }
 
-    /// Begins it. False: it was withdrawn.
-    pub fn begin(&self) -> bool {
+    /// Starts it. False: it was withdrawn.
+    pub fn start(&self) -> bool {
         match &self.owner {
-            Owner::Thread(parked) => parked.step(WAITING, BEGUN),
-            Owner::Submission(submission) => submission.begin(),
+            Owner::Thread(parked) => parked.step(WAITING, STARTED),
+            Owner::Submission(submission) => submission.start(),
         }
     }
 
@@ -136,9 +136,9 @@ impl Drop for PendingWrite {
     fn drop(&mut self) {
         // Dropping a submission answers it.
         if let Owner::Thread(parked) = &self.owner {
-            let begun = parked.step(BEGUN, BEGUN);
-            if begun || parked.step(WAITING, BEGUN) {
-                self.answer(Err(submission::lost(begun)));
+            let started = parked.step(STARTED, STARTED);
+            if started || parked.step(WAITING, STARTED) {
+                self.answer(Err(submission::lost(started)));
             }
         }
     }

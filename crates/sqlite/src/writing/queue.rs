@@ -88,11 +88,11 @@ impl WriteQueue {
         let many = self.waiting.len().min(GROUP);
         self.waiting
             .drain(..many)
-            .filter(PendingWrite::begin)
+            .filter(PendingWrite::start)
             .collect()
     }
 
-    /// Takes out the submitted requests, none of which was begun.
+    /// Takes out the submitted requests, none of which was started.
     pub fn take_submitted(&mut self) -> VecDeque<PendingWrite> {
         let waiting = mem::take(&mut self.waiting);
         let (blocking, submitted) = waiting.into_iter().partition(PendingWrite::is_blocking);

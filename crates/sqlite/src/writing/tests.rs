@@ -221,13 +221,14 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     let slow = "CREATE TRIGGER slow BEFORE INSERT ON things WHEN NEW.pk LIKE 'slow%' BEGIN SELECT max(x) FROM \
         (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000000) SELECT x FROM c); END";
     connection.raw.execute_batch(slow).unwrap();
-    let mut deadline = Deadline::unlimited(&Raised).asking(fork_gate::poll);
+    let mut deadline = Deadline::unlimited(&Raised).polling_with(fork_gate::poll);
     let connection = begin(shared, connection, &mut deadline);
     let (sender, receiver) = channel();
     let done = Box::new(move |answer: Result<Reply>| sender.send(answer).unwrap());
     let write = PendingWrite::submitted(Arc::new(put("other")), Submission::new(done));
-    assert!(write.begin());
-    let carried = group_commit::carry(shared, &connection, Some(&put("slow")), &[write], &deadline);
+    assert!(write.start());
+    let carried =
+        group_commit::commit_group(shared, &connection, Some(&put("slow")), &[write], &deadline);
     let (own, deliveries) = carried.unwrap();
     deliveries.into_iter().for_each(Delivery::deliver);
     own.unwrap();
@@ -235,7 +236,7 @@ fn a_leader_who_carries_others_commits_before_it_is_interrupted() {
     // A single request would have been stopped.
     let connection = begin(shared, connection, &mut deadline);
     let slow_too = put("slow too");
-    let carried = group_commit::carry(shared, &connection, Some(&slow_too), &[], &deadline);
+    let carried = group_commit::commit_group(shared, &connection, Some(&slow_too), &[], &deadline);
     let (own, _) = carried.unwrap();
     assert_eq!(
         own.unwrap_err().kind,

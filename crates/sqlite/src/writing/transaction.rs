@@ -178,7 +178,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Records a table whose expired rows are deleted before the commit.
-    fn note_write(&mut self, layout: &Arc<Layout>) {
+    fn track_expiring(&mut self, layout: &Arc<Layout>) {
         if layout.delete_expired.is_some()
             && !self.written.iter().any(|own| own.name == layout.name)
         {
@@ -237,7 +237,7 @@ impl<'a> Transaction<'a> {
             self.check_guard(&layout, guard, key, now)?;
             self.write(&layout, key, &put.item, now)?;
         }
-        self.note_write(&layout);
+        self.track_expiring(&layout);
         Ok(Reply::Done)
     }
 
@@ -252,7 +252,7 @@ impl<'a> Transaction<'a> {
         let item = self.evaluate(&update.guard, |work| update.evaluate(stored, work))?;
         check_item(&item, &layout.table, self.max_item)?;
         self.write(&layout, &update.key, &item, now)?;
-        self.note_write(&layout);
+        self.track_expiring(&layout);
         Ok(match update.returning {
             Returning::Nothing => Reply::Done,
             Returning::Old => Reply::Item(old),
@@ -272,7 +272,7 @@ impl<'a> Transaction<'a> {
             })?;
         }
         stored_rows::change(self.connection, &layout.delete, &delete.key)?;
-        self.note_write(&layout);
+        self.track_expiring(&layout);
         Ok(if delete.returns_old {
             Reply::Item(old)
         } else {

@@ -199,7 +199,7 @@ impl Writer {
                 return self.give_up(parked, stop);
             }
             thread::park_timeout(deadline.wait());
-            if self.is_behind_itself() && parked.withdraw() {
+            if self.is_reentrant() && parked.withdraw() {
                 return Err(reentered());
             }
         }
@@ -207,7 +207,7 @@ impl Writer {
 
     /// Whether this thread leads, although it waits: a signal handler waits for the write that it has interrupted,
     /// which can only continue after the handler.
-    fn is_behind_itself(&self) -> bool {
+    fn is_reentrant(&self) -> bool {
         let _pass = fork_gate::enter();
         locked(&self.queue).is_leader()
     }
@@ -252,15 +252,16 @@ impl Writer {
                 Ok(Opened::Ready(open)) => {
                     let group = group.get_or_insert_with(|| locked(&self.queue).take_group());
                     lead.took = true;
-                    let done = group_commit::carry(&self.shared, &open, own, group, deadline);
+                    let done =
+                        group_commit::commit_group(&self.shared, &open, own, group, deadline);
                     match &open.files {
-                        Some(files) if done.is_none() && !files.is_mixed_up() => Ok(files.id()),
+                        Some(files) if done.is_none() && !files.is_replaced() => Ok(files.id()),
                         _ => {
                             // What could not be rolled back ends with its connection.
                             lead.connection = Some(open).filter(|open| open.raw.is_autocommit());
                             match done {
                                 Some(done) => break done,
-                                None => Err(self.shared.mixed_up(Outcome::Unknown)),
+                                None => Err(self.shared.replaced(Outcome::Unknown)),
                             }
                         }
                     }
@@ -281,7 +282,7 @@ impl Writer {
                 Ok(id) => {
                     // Only without a pass can this thread wait for other threads to return theirs.
                     drop(pass);
-                    let reopened = self.shared.leave_lost_files(id);
+                    let reopened = self.shared.close_lost_files(id);
                     pass = fork_gate::enter();
                     reopened
                 }

@@ -34,15 +34,15 @@ pub struct Lookup<'a, T> {
 /// Keeps credentials until they expire.
 #[derive(Default)]
 pub struct CredentialsCache {
-    known: Mutex<Known>,
+    known: Mutex<CacheState>,
     /// Whoever has it renews the credentials, and all others wait for that.
-    turn: tokio::sync::Mutex<()>,
+    renewing: tokio::sync::Mutex<()>,
     destination: OnceLock<Destination>,
     environment: Environment,
 }
 
 #[derive(Default)]
-struct Known {
+struct CacheState {
     identity: Option<Arc<Identity>>,
     /// When they were last renewed.
     renewed: Option<Instant>,
@@ -50,7 +50,7 @@ struct Known {
     failure: Option<(Instant, Error)>,
 }
 
-impl Known {
+impl CacheState {
     /// The credentials, unless it is time to renew them.
     fn fresh(&self) -> Option<Arc<Identity>> {
         let identity = self.identity.as_ref()?;
@@ -130,10 +130,10 @@ impl CredentialsCache {
     async fn renewal(&self, config: &Config, services: &Services) -> Result<Arc<Identity>> {
         let asked = Instant::now();
         // A signal handler cannot wait for the call that it has interrupted.
-        let _turn = if handlers::is_inside() {
+        let _renewing = if handlers::is_inside() {
             None
         } else {
-            Some(self.turn.lock().await)
+            Some(self.renewing.lock().await)
         };
         {
             let known = locked(&self.known);
@@ -157,7 +157,8 @@ impl CredentialsCache {
             }
             Err(error) => Err(error),
         };
-        let found = found.and_then(|keys| environment::one_line(&keys).map(|()| keys));
+        let found =
+            found.and_then(|keys| environment::check_control_characters(&keys).map(|()| keys));
         match found {
             Ok(keys) => Ok(self.keep(Identity::new(keys))),
             Err(error) => {
@@ -169,7 +170,7 @@ impl CredentialsCache {
 
     fn keep(&self, identity: Identity) -> Arc<Identity> {
         let identity = Arc::new(identity);
-        *locked(&self.known) = Known {
+        *locked(&self.known) = CacheState {
             identity: Some(Arc::clone(&identity)),
             renewed: Some(Instant::now()),
             failure: None,
@@ -182,7 +183,7 @@ impl CredentialsCache {
         let mut known = locked(&self.known);
         let is_known = |own: &Arc<Identity>| Arc::ptr_eq(own, refused);
         if known.identity.as_ref().is_some_and(is_known) {
-            *known = Known::default();
+            *known = CacheState::default();
         }
     }
 }
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn a_write_without_response_stays_unknown_when_there_are_no_credentials() {
         let first = AtomicBool::new(true);
-        let gone = Environment::asking(move |name| match name {
+        let gone = Environment::from_fn(move |name| match name {
             "AWS_ACCESS_KEY_ID" if first.swap(false, Ordering::SeqCst) => Some("KEY".to_owned()),
             "AWS_ACCESS_KEY_ID" => Some("KEY\n".to_owned()),
             "AWS_SECRET_ACCESS_KEY" => Some("hush".to_owned()),

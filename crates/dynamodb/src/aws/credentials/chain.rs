@@ -28,7 +28,7 @@ pub async fn find(
     profiles: &ProfileSet,
     services: &Services,
 ) -> Result<Credentials> {
-    profiles::refuse_codes(profiles)?;
+    profiles::refuse_mfa(profiles)?;
     let is_local = destination.endpoint.is_loopback();
     let chain = chain(destination, profiles, services, is_local);
     match chain.provide_credentials().await {

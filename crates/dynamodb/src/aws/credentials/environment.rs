@@ -4,11 +4,11 @@ use aws_credential_types::Credentials;
 use mintkey_store::{Error, Result};
 
 /// Looks up an environment variable.
-type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+type VariableLookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// The environment variables.
 pub struct Environment {
-    var: Box<Lookup>,
+    var: Box<VariableLookup>,
 }
 
 impl Default for Environment {
@@ -22,7 +22,7 @@ impl Default for Environment {
 impl Environment {
     /// An environment whose variables are looked up like this. `aws-config` reads the real one.
     #[cfg(test)]
-    pub fn asking(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+    pub fn from_fn(var: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         Self { var: Box::new(var) }
     }
 
@@ -48,13 +48,13 @@ impl Environment {
         };
         let token = self.var("AWS_SESSION_TOKEN");
         let keys = Credentials::new(access_key, secret, token, None, "the environment");
-        one_line(&keys)?;
+        check_control_characters(&keys)?;
         Ok(Some(keys))
     }
 }
 
 /// Refuses credentials that would add a line to the head of a request.
-pub fn one_line(keys: &Credentials) -> Result<()> {
+pub fn check_control_characters(keys: &Credentials) -> Result<()> {
     let parts = [
         ("access key", keys.access_key_id()),
         ("secret access key", keys.secret_access_key()),
@@ -82,7 +82,7 @@ mod tests {
             "AWS_SESSION_TOKEN",
         ] {
             for end in ["\r", "\n", "\r\nx-evil: 1", "\u{0}"] {
-                let environment = Environment::asking(move |asked| {
+                let environment = Environment::from_fn(move |asked| {
                     let value = "hush".to_owned();
                     Some(if asked == name { value + end } else { value })
                 });
@@ -91,10 +91,10 @@ mod tests {
                 assert!(!error.message.contains("hush"), "{error}");
             }
         }
-        let complete = Environment::asking(|_| Some("hush".to_owned()));
+        let complete = Environment::from_fn(|_| Some("hush".to_owned()));
         assert!(complete.keys().unwrap().is_some());
         let half =
-            Environment::asking(|name| (name == "AWS_ACCESS_KEY_ID").then(|| "hush".to_owned()));
+            Environment::from_fn(|name| (name == "AWS_ACCESS_KEY_ID").then(|| "hush".to_owned()));
         assert!(half.keys().unwrap().is_none());
     }
 }

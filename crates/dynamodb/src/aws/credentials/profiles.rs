@@ -33,7 +33,7 @@ pub fn load(config: &Config, environment: &Environment) -> Result<ProfileSet> {
     let named = named(config, environment);
     let name = named.clone().unwrap_or_else(|| "default".to_owned());
     let (fs, env, files) = (Fs::real(), Env::real(), EnvConfigFiles::default());
-    let loaded = at_once(profile::load(&fs, &env, &files, Some(name.into())))?;
+    let loaded = now_or_never(profile::load(&fs, &env, &files, Some(name.into())))?;
     let profiles = loaded.map_err(|error| {
         Error::configuration(format!("AWS's files are not valid: {error}")).caused_by(error)
     })?;
@@ -47,7 +47,7 @@ pub fn load(config: &Config, environment: &Environment) -> Result<ProfileSet> {
 }
 
 /// The result of a future that waits for nothing: the library reads files on the calling thread.
-fn at_once<F: Future>(future: F) -> Result<F::Output> {
+fn now_or_never<F: Future>(future: F) -> Result<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Ok(result),
         Poll::Pending => Err(Error::configuration(
@@ -61,7 +61,7 @@ fn wrong(name: &str, why: &str) -> Error {
 }
 
 /// Refuses a profile whose role needs a code, for which there is no prompt.
-pub fn refuse_codes(profiles: &ProfileSet) -> Result<()> {
+pub fn refuse_mfa(profiles: &ProfileSet) -> Result<()> {
     let mut seen = Vec::new();
     let mut name = profiles.selected_profile();
     while let Some(profile) = profiles.get_profile(name) {

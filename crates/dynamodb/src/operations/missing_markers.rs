@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mintkey_store::{Check, ErrorKind, Guard, Item, Key, Result, Table, TransactionWrite};
 
 use crate::client::Client;
-use crate::operations::markers::{self, Held};
+use crate::operations::markers::{self, UniqueValue};
 use crate::operations::participant::{Participant, Stored};
 use crate::operations::read::stored;
 use crate::operations::{catalog, transaction};
@@ -20,7 +20,7 @@ pub async fn put<T: Transport>(
     client: &Client<'_, T>,
     table: &Arc<Table>,
     key: &Key,
-    held: &Held,
+    value: &UniqueValue,
     now: i64,
 ) -> Result<Option<Key>> {
     let check = TransactionWrite::Check(Check {
@@ -29,14 +29,14 @@ pub async fn put<T: Transport>(
         guard: Guard::default(),
     });
     let read = stored(client, table, key).await?;
-    let has_it = |row: &Item| !table.is_expired(row, now) && held.is_of(table, row);
+    let has_it = |row: &Item| !table.is_expired(row, now) && value.is_of(table, row);
     if !read.as_ref().is_some_and(has_it) {
         return Ok(None);
     }
-    let mut participant = Participant::marking(&check, Arc::clone(table), held.clone());
+    let mut participant = Participant::putting_marker(&check, Arc::clone(table), value.clone());
     participant.set_read(Stored(read));
     let done = transaction::commit(client, &mut [participant], now).await;
-    let Err(error) = done.map_err(transaction::of_only) else {
+    let Err(error) = done.map_err(transaction::single_reason) else {
         return Ok(None);
     };
     match (error.kind, error.violations.as_deref()) {
@@ -52,10 +52,10 @@ pub async fn put<T: Transport>(
 
 /// Puts the markers of rows that were just written without, if there is a table of markers since.
 ///
-/// A build that began after the write sees the row. One that began before may not, so the writer does its part here. If
+/// A build that started after the write sees the row. One that started before may not, so the writer does its part here. If
 /// another row has got the value in the meantime, the unique value is not built: the next `create_table()` reports both
 /// rows.
-pub async fn put_late<T: Transport>(
+pub async fn put_all<T: Transport>(
     client: &Client<'_, T>,
     table: &Arc<Table>,
     keys: &[&Key],
@@ -71,10 +71,10 @@ pub async fn put_late<T: Transport>(
         let Some(row) = stored(client, &complete, key).await? else {
             continue;
         };
-        for held in markers::held_by(&complete, &row) {
-            if put(client, &complete, key, &held, now).await?.is_some() {
+        for value in markers::stored_unique_values(&complete, &row) {
+            if put(client, &complete, key, &value, now).await?.is_some() {
                 // Two rows have the value.
-                catalog::withdraw(client, table, &[held.unique]).await?;
+                catalog::withdraw(client, table, &[value.unique]).await?;
             }
         }
     }
