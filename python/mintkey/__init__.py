@@ -1,4 +1,19 @@
-"""A typed object mapper for SQLite, Redis and DynamoDB. It generates keys and timestamps when an item is saved."""
+"""A typed object mapper for SQLite, Redis and DynamoDB. It generates keys and timestamps when an item is saved.
+
+    >>> from mintkey import AutoGenerate, Model, connect
+    >>> from mintkey.attributes import NumberAttribute, StringAttribute
+    >>> _ = connect("sqlite://")
+    >>> class Order(Model):
+    ...     id = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    ...     total = NumberAttribute()
+    >>> order = Order(total=99.99)
+    >>> order.save()
+    >>> Order.get(order.id) == order
+    True
+
+`help(mintkey.Model)` describes the methods of models, `help(mintkey.attributes)` the types of attributes,
+`help(mintkey.errors)` the exceptions, and `help(mintkey.connect)` the URLs of stores.
+"""
 
 from __future__ import annotations
 
@@ -165,4 +180,5 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # Without the modules of the package: they are there only once something has imported them.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

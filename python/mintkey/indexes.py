@@ -119,6 +119,10 @@ class Index:
         #: The name of the class attribute.
         self.attribute_name = ""
 
+    def __repr__(self) -> str:
+        keys = (self.partition_key, self.sort_key)
+        return f"Index({', '.join(repr(key) for key in keys if key is not None)})"
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.attribute_name = name
         self.name = self.name or name

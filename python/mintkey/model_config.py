@@ -17,7 +17,7 @@ _LONGEST_TEXT = 255
 _INHERITED = ("store", "skip_hooks", "rate_limit", "consistent", "order_by", "ttl", "colocate")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ModelConfig:
     """The configuration of a model: assign it to the class attribute `model_config`. Unset options are inherited.
 
@@ -59,6 +59,11 @@ class ModelConfig:
     colocate: str | None = None
     abstract: bool = False
     discriminator: str | None = None
+
+    def __repr__(self) -> str:
+        given = ((field, getattr(self, field.name)) for field in dataclasses.fields(self))
+        shown = (f"{field.name}={value!r}" for field, value in given if value != field.default)
+        return f"ModelConfig({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         checked(self.rate_limit)

@@ -31,6 +31,9 @@ class QueryAccess(Generic[M]):
     def __init__(self, model: type[M]) -> None:
         self._model: Any = model
 
+    def __repr__(self) -> str:
+        return f"<{self._model.__name__}.query>"
+
     def __call__(
         self,
         *conditions: Condition[M] | Q,

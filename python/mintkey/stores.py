@@ -527,7 +527,8 @@ def store_named(name: str) -> Store:
     if "://" in name:
         # The URL is not shown: it may contain a password.
         raise ConfigurationError(
-            "ModelConfig(store=…) takes a store or its name, not a URL: call store = connect(url, name=…) first"
+            "ModelConfig(store=…) and use_store() take a connected store or its name, not a URL: call "
+            "store = connect(url, name=…) first"
         )
     if name != _DEFAULT:
         raise ConfigurationError(

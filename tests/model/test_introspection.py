@@ -72,3 +72,14 @@ def test_a_class_without_attributes_has_no_schema():
     assert not hasattr(Model, "__mintkey_schema__")
     with pytest.raises(ConfigurationError, match="Model itself has no attributes"):
         Model.scan()
+
+
+def test_declarations_have_short_reprs():
+    assert repr(Order.query) == "<Order.query>"
+    assert repr(Index("total", sort_key="until")) == "Index('total', 'until')"
+    assert repr(ModelConfig(table="orders", abstract=True)) == "ModelConfig(table='orders', abstract=True)"
+    assert repr(ModelConfig()) == "ModelConfig()"
+
+
+def test_the_package_lists_its_public_names_only():
+    assert {name for name in dir(mintkey) if not name.startswith("__")} == set(mintkey.__all__) - {"__version__"}
