@@ -178,6 +178,19 @@ if TYPE_CHECKING:
         target: type[M]
 
 
+class _KeySerializer:
+    """What pydantic uses for references where no type says what the value is, as in a `dict[str, Any]`: their key."""
+
+    def __get__(self, instance: object, owner: type[Any]) -> Any:
+        try:
+            from pydantic_core import SchemaSerializer, core_schema
+        except ImportError as error:
+            raise AttributeError("__pydantic_serializer__") from error
+        key = core_schema.plain_serializer_function_ser_schema(lambda ref: ref.key, when_used="json")
+        owner.__pydantic_serializer__ = found = SchemaSerializer(core_schema.any_schema(serialization=key))
+        return found
+
+
 class Ref(Generic[M]):
     """The value of a `Reference`: the key of an item, and the instance if it was assigned or prefetched.
 
@@ -217,6 +230,8 @@ class Ref(Generic[M]):
         if name != "key":
             raise KeyError(name)
         return self.key
+
+    __pydantic_serializer__ = _KeySerializer()
 
     # Not a collection: conditions and batches take it for one value.
     __iter__ = None

@@ -257,6 +257,8 @@ def test_encoded_references(store):
     visit = Visit.create(id="1", customer="ada")
     assert jsonable_encoder(visit) == {"id": "1", "customer": {"key": "ada"}}
     assert TypeAdapter(Visit).dump_json(visit) == b'{"id":"1","customer":"ada"}'
+    assert TypeAdapter(Any).dump_json({"visits": [visit]}) == b'{"visits":[{"id":"1","customer":"ada"}]}'
+    assert TypeAdapter(Any).dump_python([visit.customer]) == [visit.customer]
     assert Visit.model_validate(visit.model_dump()).customer == visit.customer
     assert TypeAdapter(Visit).validate_python({"id": "1", "customer": "ada"}).customer == visit.customer
 
