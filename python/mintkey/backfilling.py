@@ -17,6 +17,7 @@ from mintkey.errors import (
     InvalidCursor,
     ItemGone,
     UniqueViolation,
+    batch_incomplete,
     nearest,
     shortened,
 )
@@ -149,8 +150,11 @@ class _Backfill:
             if self._on_progress is not None:
                 self._on_progress(BackfillProgress(self._seen, self._changed, self._after()))
         if self._failed:
-            raise batches.incomplete(self._schema, self._changed, self._failed, stopped=False) from self._failed[0][1]
+            raise self._incomplete(stopped=False) from self._failed[0][1]
         return self._changed
+
+    def _incomplete(self, *, stopped: bool) -> BatchIncomplete:
+        return batch_incomplete(self._schema.model, "item", self._changed, self._failed, stopped=stopped)
 
     def _request(self, segment: int) -> _core.Request:
         """Return the request for the next page of a segment."""
@@ -171,7 +175,7 @@ class _Backfill:
         except BatchIncomplete as error:
             self._failed += error.failed
             if error.stopped:
-                raise batches.incomplete(self._schema, self._changed, self._failed, stopped=True) from error.__cause__
+                raise self._incomplete(stopped=True) from error.__cause__
 
     def _fill_row(self, row: Any) -> Operation[None]:
         """Write a row, if it still lacks a value."""

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, operations
-from mintkey.errors import BatchIncomplete, MintkeyError, cause, shortened
+from mintkey.errors import MintkeyError, batch_incomplete, shortened
 from mintkey.instance_state import is_untouched
 from mintkey.stores import store_of
 from mintkey.suspended import CHUNK, STORE_FAILURES, SuspendedWrite, failures, finish
@@ -209,9 +209,9 @@ def write(
     if source_failure and (stopped is None or not isinstance(source_failure[0], Exception)):
         raise source_failure.pop()
     if stopped is not None:
-        raise incomplete(schema, written, failed, stopped=True) from stopped
+        raise batch_incomplete(schema.model, "item", written, failed, stopped=True) from stopped
     if failed:
-        raise incomplete(schema, written, failed, stopped=False) from failed[0][1]
+        raise batch_incomplete(schema.model, "item", written, failed, stopped=False) from failed[0][1]
     return written
 
 
@@ -296,23 +296,6 @@ def _next_chunk(source: Iterator[M] | AsyncIterator[M], size: int, failure: list
         failure.append(error)
         del chunk[len(chunk) // CHUNK * CHUNK :]
     return chunk
-
-
-def incomplete(
-    schema: Schema, written: int, failed: list[tuple[Any, BaseException]], *, stopped: bool
-) -> BatchIncomplete:
-    """Return the exception of a batch with failed items."""
-    rest = "; the store failed, so later items were not tried" if stopped else ""
-    unknown = sum(getattr(why, "outcome", None) == "unknown" for _, why in failed)
-    fate = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
-    return BatchIncomplete(
-        f"{schema.model}: {len(failed)} of {written + len(failed)} items {fate} "
-        f"(the first: {cause(failed[0][1]) if failed else 'none'}){rest}. `failed` lists each item with its exception",
-        written=written,
-        failed=tuple(failed),
-        stopped=stopped,
-        model=schema.model,
-    )
 
 
 def read(

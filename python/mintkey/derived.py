@@ -129,6 +129,12 @@ class Derived:
         #: The sources of the values that users have declared.
         self.visible_sources = tuple(source for source in sources.values() if source.is_visible)
         self.is_visible = bool(self.visible_sources)
+        #: The stored name of each part of the key whose texts begin alike, this beginning, and whether that is all.
+        self.literals = tuple(
+            (attributes[source.name].stored_name, source.prefix, source.is_static)
+            for source in self._key_sources
+            if source.is_visible and source.prefix
+        )
         for source in self.visible_sources:
             attributes[source.name].derived = self
 
@@ -157,14 +163,6 @@ class Derived:
                 yield attribute == source.built({})
             elif source.prefix:
                 yield attribute.begins_with(source.prefix)
-
-    def literals(self) -> tuple[tuple[str, str, bool], ...]:
-        """Return the stored name of each part of the key, the text with which it begins, and whether that is all."""
-        return tuple(
-            (self._attributes[source.name].stored_name, source.prefix, source.is_static)
-            for source in self._key_sources
-            if source.is_visible
-        )
 
     # Build values.
 

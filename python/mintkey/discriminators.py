@@ -157,7 +157,7 @@ class Family:
     def key_conditions(self, derived: Any) -> list[Condition]:
         """Return the conditions of the keys of this class, whose derived attributes these are, and its subclasses."""
         every = [vars(model)["__mintkey_schema__"].derived for model in self.members().values()]
-        if all(other.literals() == derived.literals() for other in every):
+        if all(other.literals == derived.literals for other in every):
             return list(derived.filters)
         if not all(other.filters for other in every):
             return []

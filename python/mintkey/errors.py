@@ -245,6 +245,24 @@ class BatchIncomplete(MintkeyError):
         self.stopped = stopped
 
 
+def batch_incomplete(
+    model: str, unit: str, written: int, failed: Sequence[tuple[Any, BaseException]], *, stopped: bool
+) -> BatchIncomplete:
+    """Return the exception of a batch of items or rows, of which some failed."""
+    rest = f"; the store failed, so later {unit}s were not tried" if stopped else ""
+    unknown = sum(getattr(error, "outcome", None) == "unknown" for _, error in failed)
+    result = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
+    return BatchIncomplete(
+        f"{model}: {len(failed)} of {written + len(failed)} {unit}s {result} "
+        f"(the first: {cause(failed[0][1]) if failed else 'none'}){rest}. "
+        f"`failed` lists each {unit} with its exception",
+        written=written,
+        failed=tuple(failed),
+        stopped=stopped,
+        model=model,
+    )
+
+
 class TransactionCancelled(MintkeyError):
     """A transaction wrote nothing, because of at least one of its items.
 

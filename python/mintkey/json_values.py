@@ -15,12 +15,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
-from mintkey import _core
 from mintkey import attributes as kinds
 from mintkey.attributes.base import Attribute
 from mintkey.attributes.comparing import at
 from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.iso import as_utc, parse_iso, parse_time
+from mintkey.attributes.reading import as_read
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 
 __all__ = [
@@ -195,7 +195,7 @@ def _bytes(plain: Any) -> bytes:
 def _as_read(number: Any) -> Any:
     """Return a number as it is read from a store: an int, a float or a Decimal."""
     try:
-        return _core.checked("list", "number", [number])[0]
+        return as_read("number", number)
     except InvalidValue as error:
         raise ValueError(str(error).partition("[0]: ")[2] or str(error)) from error
 
@@ -396,18 +396,21 @@ class ListForm(Form):
         super().__init__(attribute)
         self.element = form_of(element)
 
-    def _each(self, convert: Callable[[Any], Any], value: Any) -> Any:
-        return None if value is None and self.element.attribute.keeps_none else convert(value)
+    def _write_element(self, value: Any) -> Any:
+        return None if value is None and self.element.attribute.keeps_none else self.element.write(value)
+
+    def _read_element(self, plain: Any) -> Any:
+        return None if plain is None and self.element.attribute.keeps_none else self.element.read(plain)
 
     def write(self, value: Any) -> Any:
         if not isinstance(value, list):
             raise _expected("list", value)
-        return [at(index, lambda one: self._each(self.element.write, one), one) for index, one in enumerate(value)]
+        return [at(index, self._write_element, one) for index, one in enumerate(value)]
 
     def read(self, plain: Any) -> Any:
         if not isinstance(plain, list):
             raise _expected("a list", plain)
-        return [at(index, lambda one: self._each(self.element.read, one), one) for index, one in enumerate(plain)]
+        return [at(index, self._read_element, one) for index, one in enumerate(plain)]
 
 
 class MapForm(ListForm):
@@ -416,12 +419,12 @@ class MapForm(ListForm):
     def write(self, value: Any) -> Any:
         if not isinstance(value, dict):
             raise _expected("dict", value)
-        return {name: at(name, lambda one: self._each(self.element.write, one), one) for name, one in value.items()}
+        return {name: at(name, self._write_element, one) for name, one in value.items()}
 
     def read(self, plain: Any) -> Any:
         if not isinstance(plain, dict):
             raise _expected("an object", plain)
-        return {name: at(name, lambda one: self._each(self.element.read, one), one) for name, one in plain.items()}
+        return {name: at(name, self._read_element, one) for name, one in plain.items()}
 
 
 class NestedForm(Form):

@@ -7,7 +7,6 @@ pipeline runs the rest of the operation.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
@@ -88,9 +87,7 @@ class Pipeline:
         self._check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended = True
         if kind is not None:
             _withdraw(self._waiting.values())
@@ -101,9 +98,7 @@ class Pipeline:
         self._check_open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended = True
         if kind is not None:
             _withdraw(self._waiting.values())

@@ -426,15 +426,8 @@ def _json_type(form: Form) -> dict[str, Any]:
         items = {} if form.element is None else _json_type(form.element) or {"type": "string"}
         return {"type": "array", "uniqueItems": True, "items": items}
     if isinstance(form, UntypedForm):
-        return (
-            {"type": {"list": "array", "map": "object"}[form.attribute.kind]}
-            if form.attribute.kind
-            in {
-                "list",
-                "map",
-            }
-            else {}
-        )
+        kinds = {"list": "array", "map": "object"}
+        return {"type": kinds[form.attribute.kind]} if form.attribute.kind in kinds else {}
     return {}
 
 

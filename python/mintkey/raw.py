@@ -22,11 +22,10 @@ from mintkey.catalog import TableInfo, codec_of, existing, shown
 from mintkey.cursors import Cursors
 from mintkey.errors import (
     CONVERSION_ERRORS,
-    BatchIncomplete,
     InvalidValue,
     KeyCollision,
-    MintkeyError,
     StoreError,
+    batch_incomplete,
     cause,
     nearest,
     shortened,
@@ -305,7 +304,7 @@ class RawTable:
                 else:
                     failed.append((row, outcome))
         if failed:
-            raise _incomplete(self.name, written, failed, stopped) from failed[0][1]
+            raise batch_incomplete(self.name, "row", written, failed, stopped=stopped is not None) from failed[0][1]
         return PutReport(written, skipped)
 
 
@@ -363,20 +362,6 @@ def _item(name: str, row: object) -> _core.Item:
         return _core.Item.from_dict(dict(row))
     except CONVERSION_ERRORS as error:
         raise InvalidValue(f"{name}: the row {shortened(row)} cannot be stored: {cause(error)}", model=name) from error
-
-
-def _incomplete(
-    name: str, written: int, failed: list[tuple[Any, BaseException]], stopped: MintkeyError | None
-) -> BatchIncomplete:
-    rest = "" if stopped is None else "; the store failed, so later rows were not tried"
-    return BatchIncomplete(
-        f"{name}: {len(failed)} of {written + len(failed)} rows were not written "
-        f"(the first: {cause(failed[0][1])}){rest}. `failed` lists each row with its exception",
-        written=written,
-        failed=tuple(failed),
-        stopped=stopped is not None,
-        model=name,
-    )
 
 
 def _page(found: _core.Page, cursors: Cursors) -> RawPage:

@@ -32,7 +32,7 @@ from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, nearest, shor
 from mintkey.model import Model
 from mintkey.schema import StoredKey
 from mintkey.stores import store_of
-from mintkey.templates import key_text
+from mintkey.templates import key_text, key_value
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
@@ -321,14 +321,14 @@ class Ref(Generic[M]):
             for name, text in self._parts().items():
                 if name == COMPOUND_KEY:
                     parts = zip(schema.parts, map(_unescaped, text.split(":")), strict=True)
-                    values.update((part, _value(schema.attributes[part], piece)) for part, piece in parts)
+                    values.update((part, key_value(schema.attributes[part], piece)) for part, piece in parts)
                 elif schema.derived is not None and name in schema.derived.sources:
                     parsed = schema.derived.sources[name].parsed(text)
                     if parsed is None:
                         raise ValueError(f"{shortened(text)} does not fit the template of {schema.model}.{name}")
                     values.update(parsed)
                 else:
-                    values[name] = _value(schema.attributes[name], text)
+                    values[name] = key_value(schema.attributes[name], text)
             return {name: values[name] for name in schema.given_keys}
         except CONVERSION_ERRORS as error:
             raise self._unusable(error) from error
@@ -383,19 +383,6 @@ def _text_of(schema: Schema, key: _core.Key) -> str:
 
 def _unescaped(part: str) -> str:
     return part.replace("%3A", ":").replace("%25", "%")
-
-
-def _value(attribute: Attribute[Any], text: str) -> Any:
-    """Return the value of the text of a key part."""
-    if attribute.key_kind == "string":
-        return attribute.decode(text)
-    if attribute.key_kind == "binary":
-        return attribute.decode(bytes.fromhex(text))
-    number = Decimal(text)
-    if attribute.kind != "decimal":
-        # As it would be read: an int, a float or a Decimal.
-        (number,) = _core.checked("list", attribute._label, [number])
-    return attribute.decode(number)
 
 
 def _json(attribute: Attribute[Any], text: str) -> str:

@@ -184,7 +184,7 @@ class Schema:
         #: By which rows of the table the model is known.
         self.footprint = Footprint(
             None if discriminator is None else self.attributes[discriminator.name].stored_name,
-            () if self.derived is None else self.derived.literals(),
+            self._literals(),
         )
         #: The attributes that all reads load.
         self.always_loaded = self.given_keys if discriminator is None else (*self.given_keys, discriminator.name)
@@ -230,8 +230,7 @@ class Schema:
         return frozenset((*self.given_keys, *self.keys, *plan.partition, *sort, *plan.projected))
 
     def _literals(self) -> tuple[tuple[str, str, bool], ...]:
-        literals = () if self.derived is None else self.derived.literals()
-        return tuple(literal for literal in literals if literal[1])
+        return () if self.derived is None else self.derived.literals
 
     def unique_name(self, given: str | tuple[str, ...]) -> str:
         """Return the name in the store of unique values: of one attribute, or of several together."""

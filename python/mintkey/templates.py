@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute, is_utf8_text
+from mintkey.attributes.reading import as_read
 from mintkey.attributes.scalars import VersionAttribute
 from mintkey.attributes.times import DateAttribute, DatetimeAttribute
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, nearest, shortened
 
-__all__ = ["Template", "key_text"]
+__all__ = ["Template", "key_text", "key_value"]
 
 _NUMBER_FORMAT = re.compile(r"0([1-9]\d?)(?:d|\.([1-9]\d?)f)")
 #: The directives of a time in the order of their sizes, with the number of digits of each.
@@ -37,13 +38,14 @@ def key_text(stored: Any) -> str:
     return stored.hex() if isinstance(stored, bytes) else _core.number_text(stored)
 
 
-def _number(number: Decimal, kind: str) -> Any:
-    """Return a number as an attribute of this kind reads it."""
-    if kind == "decimal":
-        return number
-    if number == number.to_integral_value():
-        return int(number)
-    return float(number) if Decimal(repr(float(number))) == number else number
+def key_value(attribute: Attribute[Any], text: str) -> Any:
+    """Return the value of the text of a key part: the reverse of `key_text`."""
+    if attribute.key_kind == "string":
+        return attribute.decode(text)
+    if attribute.key_kind == "binary":
+        return attribute.decode(bytes.fromhex(text))
+    number = Decimal(text)
+    return attribute.decode(number if attribute.kind == "decimal" else as_read(attribute._label, number))
 
 
 class Part(NamedTuple):
@@ -143,9 +145,7 @@ class Template:
             return self._number_conversion(attribute, spec, ordered=ordered)
         if spec:
             raise self._error(f"{{{name}:{spec}}}: only numbers, dates and times take a format: remove :{spec}")
-        if attribute.key_kind == "binary":
-            return key_text, lambda text: attribute.decode(bytes.fromhex(text))
-        return key_text, attribute.decode
+        return key_text, lambda text: key_value(attribute, text)
 
     def _number_conversion(
         self, attribute: Attribute[Any], spec: str, *, ordered: bool
@@ -153,7 +153,7 @@ class Template:
         name = attribute.name
 
         def value(text: str) -> Any:
-            return attribute.decode(_number(Decimal(text), attribute.kind))
+            return key_value(attribute, text)
 
         if not spec and not ordered:
             return key_text, value

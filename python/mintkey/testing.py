@@ -22,7 +22,6 @@ from mintkey.errors import InvalidValue, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["FrozenClock", "frozen"]
 
@@ -142,26 +141,14 @@ class frozen:  # noqa: N801  used like a function
         self._blocks.append(block)
         return FrozenClock(block)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         thaw(self._blocks.pop())
 
     async def __aenter__(self) -> FrozenClock:
         return self.__enter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
-        self.__exit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
     def __call__(self, function: _F, /) -> _F:
         if isinstance(function, type):

@@ -40,21 +40,8 @@ W = TypeVar("W", contravariant=True)
 Value = TypeVar("Value")
 Owner = TypeVar("Owner")
 
-_IMMUTABLE: tuple[type, ...] = (
-    str,
-    int,
-    float,
-    bool,
-    bytes,
-    Decimal,
-    datetime,
-    date,
-    time,
-    timedelta,
-    uuid.UUID,
-    enum.Enum,
-)
-_IMMUTABLE += (frozenset, type(None))
+#: With their subclasses, such as `bool` and `datetime`.
+_IMMUTABLE = (str, int, float, bytes, Decimal, date, time, timedelta, uuid.UUID, enum.Enum, frozenset, type(None))
 
 
 class Attr(Generic[W]):

@@ -16,6 +16,7 @@ from mintkey.attributes.comparing import Misfit, check_depth, difference, is_mod
 from mintkey.attributes.elements import Element, element_named, scalar_attribute
 from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
 from mintkey.attributes.options import Default, Maybe, Sure
+from mintkey.attributes.reading import as_read
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.attributes.structures import (
     Structure,
@@ -163,8 +164,7 @@ class _Collection(_Document[T, V]):
         try:
             if isinstance(plain, (dict, list)):
                 return _core.checked(self.kind, self._label, plain)
-            # A single value is given back as it would be read only inside a list.
-            return _core.checked("list", self._label, [plain])[0]
+            return as_read(self._label, plain)
         except InvalidValue as error:
             # The caller adds the label.
             raise Misfit(cause(error).removeprefix(f"{self._label}: ")) from error

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypedDict
 
     from mintkey.generators import Auto, AutoGenerate
+    from mintkey.generators.strategies import IntegerStrategy, TextStrategy
 
     V = TypeVar("V")
     D = TypeVar("D", covariant=True)
@@ -40,19 +41,8 @@ if TYPE_CHECKING:
     #: What `default=` takes for values of a type, next to the strategies that match.
     Default: TypeAlias = V | Callable[[], V] | Auto
     #: The strategies that generate text, integers, IDs of 16 bytes, and times.
-    Texts: TypeAlias = Literal[
-        AutoGenerate.UUID4,
-        AutoGenerate.UUID7,
-        AutoGenerate.ULID,
-        AutoGenerate.KSUID,
-        AutoGenerate.NANOID,
-        AutoGenerate.TYPEID,
-        AutoGenerate.XID,
-        AutoGenerate.CUID2,
-        AutoGenerate.ISO8601,
-        AutoGenerate.ISO8601_MS,
-    ]
-    Integers: TypeAlias = Literal[AutoGenerate.SNOWFLAKE, AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS]
+    Texts: TypeAlias = TextStrategy
+    Integers: TypeAlias = IntegerStrategy
     Bytes16: TypeAlias = Literal[AutoGenerate.UUID4, AutoGenerate.UUID7, AutoGenerate.ULID, AutoGenerate.TYPEID]
     Times: TypeAlias = Literal[AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS, AutoGenerate.ISO8601, AutoGenerate.ISO8601_MS]
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
-from mintkey import _core
 from mintkey.attributes.base import Attribute, V, check_form, int_only, is_whole, text_only
 from mintkey.attributes.options import Bytes16, Default, Integers, Maybe, Sure, Texts
-from mintkey.attributes.reading import NUMBERS
+from mintkey.attributes.reading import NUMBERS, as_read
 from mintkey.attributes.validators import MEASURED, ORDERED, TEXT
 from mintkey.errors import InvalidValue, shortened
 from mintkey.generators import Auto, parse
@@ -317,8 +316,7 @@ class EnumAttribute(Attribute[Any, V]):
                     "str, int, float, Decimal or bytes"
                 )
             try:
-                # A value inside a list is given back as it would be read.
-                (stored,) = _core.checked("list", self._label, [member.value])
+                stored = as_read(self._label, member.value)
             except InvalidValue as error:
                 raise self._declaration_error(f"the value of {label} cannot be stored: {error}") from error
             other = members.setdefault(stored, member)

@@ -50,20 +50,6 @@ class ParsedId:
         process: the process field of an XID, or `None`.
     """
 
-    __slots__ = (
-        "bytes",
-        "kind",
-        "machine",
-        "node",
-        "prefix",
-        "process",
-        "random",
-        "random_bits",
-        "sequence",
-        "text",
-        "timestamp_ms",
-    )
-
     bytes: _Bytes
     kind: AutoGenerate
     machine: _Int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from mintkey._core import Strategy
 from mintkey.errors import ConfigurationError, shortened
@@ -72,6 +72,22 @@ class AutoGenerate(Enum):
     ISO8601_MS = "iso8601_ms"
     """`2024-01-01T00:00:00.123Z` (ISO 8601, UTC)."""
 
+
+if TYPE_CHECKING:
+    #: The strategies that generate integers, and those that generate text.
+    IntegerStrategy: TypeAlias = Literal[AutoGenerate.SNOWFLAKE, AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS]
+    TextStrategy: TypeAlias = Literal[
+        AutoGenerate.UUID4,
+        AutoGenerate.UUID7,
+        AutoGenerate.ULID,
+        AutoGenerate.KSUID,
+        AutoGenerate.NANOID,
+        AutoGenerate.TYPEID,
+        AutoGenerate.XID,
+        AutoGenerate.CUID2,
+        AutoGenerate.ISO8601,
+        AutoGenerate.ISO8601_MS,
+    ]
 
 #: The strategies without parameters.
 CORE: Final = {member: Strategy(member.value) for member in AutoGenerate}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from operator import index
 from sys import maxsize
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from mintkey import _core
 from mintkey._core import mint_many, mint_one
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mintkey._core import Strategy
+    from mintkey.generators.strategies import IntegerStrategy, TextStrategy
 
 __all__ = ["generate_many", "generate_value", "instant", "reseed"]
 
@@ -24,24 +25,9 @@ instant: ContextVar[Callable[[], int] | None] = ContextVar("mintkey.instant", de
 
 
 @overload
-def generate_value(
-    strategy: Literal[AutoGenerate.SNOWFLAKE, AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS],
-) -> int: ...
+def generate_value(strategy: IntegerStrategy) -> int: ...
 @overload
-def generate_value(
-    strategy: Literal[
-        AutoGenerate.UUID4,
-        AutoGenerate.UUID7,
-        AutoGenerate.ULID,
-        AutoGenerate.KSUID,
-        AutoGenerate.NANOID,
-        AutoGenerate.TYPEID,
-        AutoGenerate.XID,
-        AutoGenerate.CUID2,
-        AutoGenerate.ISO8601,
-        AutoGenerate.ISO8601_MS,
-    ],
-) -> str: ...
+def generate_value(strategy: TextStrategy) -> str: ...
 @overload
 def generate_value(strategy: AutoGenerate | Auto | str) -> Any: ...
 def generate_value(strategy: AutoGenerate | Auto | str) -> Any:
