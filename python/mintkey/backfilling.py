@@ -164,7 +164,7 @@ class _Backfill:
 
     def _fill(self, items: list[_core.Item], *, awaiting: bool) -> Operation[None]:
         """Write those of the rows that lack a value."""
-        matches = self._rows._sieve().matches
+        matches = self._rows._page_filter().matches
         own = [item for item in items if matches is None or matches(item)]
         stored = [attribute.stored_name for attribute in self._attributes]
         lacking = [item for item in own if any(item.get(name) is None for name in stored)]

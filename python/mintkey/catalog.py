@@ -238,7 +238,7 @@ def _create(store: Store, info: TableInfo) -> Operation[None]:
     there = yield from find(info.name)
     if there is not None and there.keys != info.keys:
         raise ConfigurationError(
-            f"table {info.name!r} exists in {store.url} with the key {shown(there)}, not with {shown(info)}: "
+            f"table {info.name!r} exists in {store.url} with the key {key_names(there)}, not with {key_names(info)}: "
             "delete that table, or use another store or prefix",
             store=store.url,
         )
@@ -252,7 +252,7 @@ def missing_file(store: Store) -> Path | None:
     return path if scheme == "sqlite" and not path.exists() and path.parent.is_dir() else None
 
 
-def shown(info: TableInfo) -> str:
+def key_names(info: TableInfo) -> str:
     """Return the key of a table for a message."""
     return ", ".join(map(str, info.keys))
 

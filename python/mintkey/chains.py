@@ -165,7 +165,7 @@ class Chained(Generic[M]):
         sorter: Last[Any] = Last(self._schema, self._options.order)
         for instance in self._with_options(order=())._instances():
             sorter.add(instance)
-        return self._kept(sorter)
+        return self._last_of(sorter)
 
     async def alast(self) -> M | None:
         """Async version of `last()`."""
@@ -175,7 +175,7 @@ class Chained(Generic[M]):
         sorter: Last[Any] = Last(self._schema, self._options.order)
         async for instance in self._with_options(order=())._ainstances():
             sorter.add(instance)
-        return self._kept(sorter)
+        return self._last_of(sorter)
 
     def _reversed(self) -> Self | None:
         """Return the result in reverse order; None if the items cannot be read in it."""
@@ -187,7 +187,7 @@ class Chained(Generic[M]):
             return None
         return self._with_options(descending=not self._options.descending)
 
-    def _kept(self, sorter: Last[Any]) -> M | None:
+    def _last_of(self, sorter: Last[Any]) -> M | None:
         last = sorter.last()
         return None if last is None else self._shaped([last])[0]
 

@@ -180,11 +180,11 @@ class Collection(Generic[M]):
         if not is_part or len({text for text, _ in templates}) == 1 or name in lead.named_by(lead.keys[0]):
             return test
         if not all(_is_stored_alike(one.attributes[name], test, value) for one in about):
-            raise self._several_meanings(name, about)
+            raise self._ambiguous_name(name, about)
         # A combination is not a condition of a key.
         return Condition.some([test])
 
-    def _several_meanings(self, name: str, about: list[Schema]) -> TypeError:
+    def _ambiguous_name(self, name: str, about: list[Schema]) -> TypeError:
         return TypeError(
             f"{self!r}.query(): {name} has several meanings, because the models store it under other names or "
             f"in other keys: pass a condition of one model, as in {about[0].model}.{name} == …"
@@ -207,7 +207,7 @@ class Collection(Generic[M]):
                     _is_stored_alike(one.attributes[name], named[name], equal[name]) for one in about
                 )
             if not is_clear:
-                raise self._several_meanings(name, about)
+                raise self._ambiguous_name(name, about)
 
     def _filters(self) -> list[Condition]:
         """Return the conditions that only items of the models fulfil."""
@@ -219,10 +219,10 @@ class CollectionResult(Result[M]):
     """The lazy result of a query for several classes. See `Result`."""
 
     def __init__(self, schema: Schema, models: tuple[Any, ...], how: plans.Plan, options: Options) -> None:
-        super().__init__(schema, self._made, how, options)
+        super().__init__(schema, self._instance_of, how, options)
         self._models = models
 
-    def _made(self, item: _core.Item, fetched: set[str] | None = None) -> M:
+    def _instance_of(self, item: _core.Item, fetched: set[str] | None = None) -> M:
         """Return an instance of the class whose templates and discriminator an item fits best."""
         problem: UnreadableItem | None = None
         fitting = [model for model in self._models if all(one.matches(item) for one in _own_rows(model))]
@@ -241,7 +241,7 @@ class CollectionResult(Result[M]):
         raise problem
 
     def _make_instance(self, item: _core.Item) -> M:
-        return self._made(item)
+        return self._instance_of(item)
 
     def _run_load_hooks(self, instances: Iterable[Any]) -> Operation[None]:
         for instance in instances:

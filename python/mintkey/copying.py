@@ -22,7 +22,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from mintkey import _core
-from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, find, missing_file, shown, tables
+from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, find, key_names, missing_file, tables
 from mintkey.comparing_stores import Difference, compare_table
 from mintkey.copy_segments import Codecs, Copied, Segment, Stores, Table, run_segments
 from mintkey.copy_state import CopyState, Failure, TableState
@@ -332,7 +332,7 @@ class _Copier:
 
     def _copy_changed(self, attribute: str) -> None:
         """Copy the rows again that have changed since the copy began."""
-        changed = _Changed(attribute, self._state.began)
+        changed = _ChangedSince(attribute, self._state.began)
         segments = [
             Segment(Table(name, self._codecs[name], self._stores, "replace", changed), number, self._at_once, None)
             for name in self._infos
@@ -354,7 +354,7 @@ class _Copier:
         state.refused([failure for failure in copied.failures if repr(failure.key) not in known])
 
 
-class _Changed:
+class _ChangedSince:
     """Selects the rows that have changed since a time, as an attribute says, and the rows without the attribute."""
 
     def __init__(self, attribute: str, since: float) -> None:
@@ -493,7 +493,7 @@ def _fitting(info: TableInfo, stores: Stores) -> TableInfo:
 def _other_key(info: TableInfo, there: TableInfo, stores: Stores) -> str:
     source, target = stores
     return (
-        f"table {info.name!r} has the key {shown(info)} in {source.url} and {shown(there)} in {target.url}: "
+        f"table {info.name!r} has the key {key_names(info)} in {source.url} and {key_names(there)} in {target.url}: "
         "delete one of them, or use another prefix"
     )
 

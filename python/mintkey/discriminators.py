@@ -97,11 +97,11 @@ class Family:
         self._table = table
         self.value = value
         self.identity = (model.__module__, model.__qualname__)
-        self.base: Family | None = next(iter(relatives(model, self._place)), None)
+        self.base: Family | None = next(iter(relatives(model, self._column)), None)
         #: The unique values of the class.
         self.unique: tuple[Any, ...] = ()
         self._join()
-        self._peers = _families.setdefault(self._place, WeakSet())
+        self._peers = _families.setdefault(self._column, WeakSet())
         self._peers.add(self)
 
     @property
@@ -110,7 +110,7 @@ class Family:
         return self._attribute.name
 
     @property
-    def _place(self) -> tuple[str, str]:
+    def _column(self) -> tuple[str, str]:
         return self._table, self._attribute.stored_name
 
     def _join(self) -> None:
@@ -199,11 +199,11 @@ class Family:
         )
 
 
-def relatives(model: type, place: tuple[str, str]) -> list[Family]:
+def relatives(model: type, column: tuple[str, str]) -> list[Family]:
     """Return the families of the base classes in a table with the same discriminator, the next one first."""
     schemas = (vars(parent).get("__mintkey_schema__") for parent in model.__mro__[1:])
     families: Iterator[Family | None] = (getattr(schema, "family", None) for schema in schemas)
-    return [family for family in families if family is not None and family._place == place]
+    return [family for family in families if family is not None and family._column == column]
 
 
 def discriminator_of(model: str, attributes: Mapping[str, Attribute[Any]], config: ModelConfig) -> Discriminator | None:

@@ -122,7 +122,7 @@ def _base64(content: Any) -> str:
     return f'"{base64.b64encode(content).decode()}"'
 
 
-def _truth(content: Any) -> str:
+def _boolean(content: Any) -> str:
     if not isinstance(content, bool):
         raise Misfit(f"expected True or False, got {shortened(content)}")
     return "true" if content else "false"
@@ -144,7 +144,7 @@ _CONVERSIONS: dict[str, Callable[[Any], str]] = {
     "S": _text,
     "N": _number,
     "B": lambda content: f'{{"$B":{_base64(content)}}}',
-    "BOOL": _truth,
+    "BOOL": _boolean,
     "NULL": lambda _: "null",
     "L": _list_of(_json),
     "M": _json_of_entries,

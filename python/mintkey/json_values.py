@@ -259,7 +259,7 @@ class UntypedForm(Form):
 
     def dump(self, value: Any) -> Any:
         """Return a value of Python that `read` takes for this one, not for JSON: names like `$B` have one more `$`."""
-        return _untaken(value)
+        return _with_escaped_names(value)
 
     def read(self, plain: Any) -> Any:
         return self.attribute.decode(_untagged(plain))
@@ -287,7 +287,7 @@ def _tagged(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, dict):
-        return {_more(name): at(name, _tagged, item) for name, item in value.items()}
+        return {_escaped_name(name): at(name, _tagged, item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [at(index, _tagged, item) for index, item in enumerate(value)]
     if isinstance(value, (bytes, bytearray)):
@@ -300,10 +300,10 @@ def _tagged(value: Any) -> Any:
     raise _expected("text, a number, a boolean, bytes, None, a list, a dict or a set", value)
 
 
-def _untaken(value: Any) -> Any:
+def _with_escaped_names(value: Any) -> Any:
     """Return a plain value in which no name is taken for that of a tagged value."""
     if isinstance(value, list):
-        return [_untaken(one) for one in value]
+        return [_with_escaped_names(one) for one in value]
     if not isinstance(value, dict):
         return value
 
@@ -311,10 +311,10 @@ def _untaken(value: Any) -> Any:
         is_taken = isinstance(name, str) and (name.startswith("$$") or (len(value) == 1 and name in _TAGS))
         return f"${name}" if is_taken else name
 
-    return {own(name): _untaken(one) for name, one in value.items()}
+    return {own(name): _with_escaped_names(one) for name, one in value.items()}
 
 
-def _more(name: Any) -> str:
+def _escaped_name(name: Any) -> str:
     if not isinstance(name, str):
         raise _expected("a name of type str", name)
     return f"${name}" if name.startswith("$") else name

@@ -123,7 +123,7 @@ def _check(callback: object) -> None:
 observers_of_all_stores: list[Observer] = []
 
 
-class Watch:
+class ObservedRequest:
     """One request that is observed: call `done` or `failed`."""
 
     __slots__ = ("_observers", "_request", "_started", "_url")

@@ -19,8 +19,8 @@ __all__ = [
     "Last",
     "Order",
     "PageCursor",
+    "PageFilter",
     "SegmentedCursor",
-    "Sieve",
     "TopN",
     "check_default_order",
     "check_sortable",
@@ -35,7 +35,7 @@ _FIRST_PAGE, _MAX_PAGE = 64, 1024
 AT_ONCE = 8
 
 
-class Sieve(NamedTuple):
+class PageFilter(NamedTuple):
     """What the client leaves out of a page of stored items.
 
     Attributes:
@@ -56,13 +56,18 @@ class PageCursor:
     position, with the next position (None at the end).
     """
 
-    __slots__ = ("_left", "_read", "_sieve", "_size", "_skip", "after", "more")
+    __slots__ = ("_left", "_page_filter", "_read", "_size", "_skip", "after", "more")
 
     def __init__(
-        self, read: Callable[[int, Any], Any], sieve: Sieve, limit: int | None, offset: int, after: bytes | None = None
+        self,
+        read: Callable[[int, Any], Any],
+        page_filter: PageFilter,
+        limit: int | None,
+        offset: int,
+        after: bytes | None = None,
     ) -> None:
         self._read = read
-        self._sieve = sieve
+        self._page_filter = page_filter
         self._left = limit
         self._skip = offset
         self._size = _FIRST_PAGE
@@ -72,7 +77,7 @@ class PageCursor:
     def page(self) -> Operation[list[_core.Item | None]]:
         """Read the next page."""
         most = None if self._left is None else self._left + self._skip
-        found = self._sieve.readable((yield from self._next(most)))
+        found = self._page_filter.readable((yield from self._next(most)))
         items = cast("list[_core.Item | None]", found)
         self._size = min(self._size * 2, _MAX_PAGE)
         skipped = min(self._skip, len(items))
@@ -86,7 +91,7 @@ class PageCursor:
 
     def _next(self, most: int | None) -> Operation[list[_core.Item]]:
         """Read a page and return the items that match, of which at most `most` are needed."""
-        matches = self._sieve.matches
+        matches = self._page_filter.matches
         # Nobody knows how many items match. Short pages would be read again and again.
         wanted = self._size if most is None or matches is not None else min(self._size, most)
         while True:
@@ -94,7 +99,7 @@ class PageCursor:
             if matches is None:
                 break
             at = [index for index, item in enumerate(items) if matches(item)]
-            if not self._sieve.exact or most is None or len(at) <= most:
+            if not self._page_filter.exact or most is None or len(at) <= most:
                 items = [items[index] for index in at]
                 break
             # The position of the last needed item is known only at the end of a page.
@@ -116,14 +121,14 @@ class SegmentedCursor(PageCursor):
     __slots__ = ("_started", "_unstarted")
 
     def __init__(
-        self, read: Callable[[int, Any], Any], sieve: Sieve, segments: int, limit: int | None, offset: int
+        self, read: Callable[[int, Any], Any], page_filter: PageFilter, segments: int, limit: int | None, offset: int
     ) -> None:
-        super().__init__(read, sieve, limit, offset)
+        super().__init__(read, page_filter, limit, offset)
         self._unstarted = range(segments)
         self._started: list[tuple[int, bytes | None]] = []
 
     def _next(self, most: int | None) -> Operation[list[_core.Item]]:
-        matches = self._sieve.matches
+        matches = self._page_filter.matches
         wanted = self._size if most is None or matches is not None else min(self._size, most)
         room = AT_ONCE - len(self._started)
         self._started += [(segment, None) for segment in self._unstarted[:room]]

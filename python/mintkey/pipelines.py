@@ -287,11 +287,11 @@ def _next_round_trip(waiting: list[_Write]) -> list[JoinedWrites]:
     return groups
 
 
-def _withdraw(writes: Iterable[_Write], why: MintkeyError | None = None) -> None:
+def _withdraw(writes: Iterable[_Write], error: MintkeyError | None = None) -> None:
     """Cancel pending writes."""
-    why = why or MintkeyError("not sent: an exception left the block of the pipeline")
+    error = error or MintkeyError("not sent: an exception left the block of the pipeline")
     for write in list(writes):
-        write.suspended.withdraw(why)
+        write.suspended.withdraw(error)
 
 
 def _outcome(writes: list[_Write]) -> int:
@@ -304,7 +304,7 @@ def _outcome(writes: list[_Write]) -> int:
             "`failed` lists each item with its exception",
             written=written,
             failed=tuple(failed),
-            stopped=any(isinstance(why, STORE_FAILURES) for _, why in failed),
+            stopped=any(isinstance(error, STORE_FAILURES) for _, error in failed),
             model=models.pop() if len(models) == 1 else None,
         ) from failed[0][1]
     return written

@@ -17,7 +17,7 @@ from mintkey.cursors import Cursors
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, shortened
 from mintkey.instance_state import fetched
 from mintkey.lookups import every
-from mintkey.page_cursors import AT_ONCE, PageCursor, SegmentedCursor, Sieve, TopN
+from mintkey.page_cursors import AT_ONCE, PageCursor, PageFilter, SegmentedCursor, TopN
 from mintkey.row_writes import RowWrites
 from mintkey.schema import Schema
 from mintkey.stores import store_of
@@ -223,19 +223,19 @@ class Result(RowWrites[M]):
         """Return what the caller gets for instances: the instances, or their values."""
         return list(instances) if self._shape is None else [self._shape(instance) for instance in instances]
 
-    def _sieve(self, *, load: bool = True, exact: bool = False) -> Sieve:
+    def _page_filter(self, *, load: bool = True, exact: bool = False) -> PageFilter:
         """Return what the client leaves out. Items that are not loaded need not be readable."""
         filters = self._client_filters
         matches = (lambda item: all(test.matches(item) for test in filters)) if filters else None
-        return Sieve(matches, self._readable if load else list, exact)
+        return PageFilter(matches, self._readable if load else list, exact)
 
     def _page_cursor(self, *, load: bool = True) -> PageCursor:
         """Return a page cursor over the whole result."""
-        options, sieve = self._options, self._sieve(load=load)
+        options, page_filter = self._options, self._page_filter(load=load)
         limit = 0 if self._plan.is_empty else options.limit
         if options.segments > 1:
-            return SegmentedCursor(self._read_segments, sieve, options.segments, limit, options.offset)
-        return PageCursor(self._read, sieve, limit, options.offset)
+            return SegmentedCursor(self._read_segments, page_filter, options.segments, limit, options.offset)
+        return PageCursor(self._read, page_filter, limit, options.offset)
 
     def __iter__(self) -> Iterator[M]:
         if self._all_items is not None:
@@ -386,7 +386,7 @@ class Result(RowWrites[M]):
             (left, after), skip = self._cursors().decode(cursor), 0
         wanted = 0 if self._plan.is_empty else size if left is None else min(size, left)
         while True:
-            reading = PageCursor(self._read, self._sieve(exact=True), wanted, skip, after)
+            reading = PageCursor(self._read, self._page_filter(exact=True), wanted, skip, after)
             items: list[_core.Item | None] = []
             while reading.more:
                 items.extend((yield from reading.page()))
@@ -453,7 +453,7 @@ class Result(RowWrites[M]):
             total += sum(page.count for page in _raise_first_failure(pages))
             return [], [page.next for page in pages]
 
-        counting = SegmentedCursor(count, self._sieve(load=False), self._options.segments, None, 0)
+        counting = SegmentedCursor(count, self._page_filter(load=False), self._options.segments, None, 0)
         while counting.more:
             yield from counting.page()
         return total

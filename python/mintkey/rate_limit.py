@@ -334,16 +334,16 @@ def _check(name: str, value: Any) -> None:
 
 
 class Stopped(Exception):
-    """Ends a thread of a copy that is stopped, also while it waits for its turn."""
+    """Ends a thread of a copy that is stopped, also while it waits for a rate limit."""
 
 
-def _go_on(stop: threading.Event | None) -> None:
+def _raise_if_stopped(stop: threading.Event | None) -> None:
     if stop is not None and stop.is_set():
         raise Stopped
 
 
-class Turn:
-    """One request under its limits: call `wait_turn` or `await_turn`, then `done`, `failed` or `return_units`.
+class LimitedRequest:
+    """One request under its limits: call `wait_for_units` or `await_units`, then `done`, `failed` or `return_units`.
 
     The constructor reserves the units of all limits at once, so requests are sent in the order of their arrival.
     """
@@ -366,7 +366,7 @@ class Turn:
                 bucket = limit._write if writes else limit._read
                 self._reservations.append((limit, bucket, limit._reserve(bucket, units)))
 
-    def wait_turn(self) -> None:
+    def wait_for_units(self) -> None:
         """Wait until the request may be sent. If the wait is interrupted, return the units.
 
         Raises `Stopped` soon after `stop` is set.
@@ -374,18 +374,18 @@ class Turn:
         try:
             for limit, bucket, reservation in self._reservations:
                 while left := limit._seconds_left(bucket, reservation):
-                    _go_on(self._stop)
+                    _raise_if_stopped(self._stop)
                     limit._time.sleep(min(left, _RECHECK))
         except BaseException:
             self.return_units()
             raise
 
-    async def await_turn(self) -> None:
-        """Async version of `wait_turn()`."""
+    async def await_units(self) -> None:
+        """Async version of `wait_for_units()`."""
         try:
             for limit, bucket, reservation in self._reservations:
                 while left := limit._seconds_left(bucket, reservation):
-                    _go_on(self._stop)
+                    _raise_if_stopped(self._stop)
                     await limit._time.asleep(min(left, _RECHECK))
         except BaseException:
             self.return_units()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from mintkey import _core
-from mintkey.catalog import TableInfo, codec_of, existing, shown
+from mintkey.catalog import TableInfo, codec_of, existing, key_names
 from mintkey.cursors import Cursors
 from mintkey.errors import (
     CONVERSION_ERRORS,
@@ -156,8 +156,8 @@ class RawTable:
             cursor: the `cursor` of the page before.
             consistent: a strongly consistent read.
         """
-        asked = _Asked(partition, sort, index, descending, consistent)
-        return self._store.run(self._query(asked, limit, cursor))
+        given = _QueryArguments(partition, sort, index, descending, consistent)
+        return self._store.run(self._query(given, limit, cursor))
 
     async def aquery(
         self,
@@ -171,8 +171,8 @@ class RawTable:
         consistent: bool = False,
     ) -> RawPage:
         """Async version of `query()`."""
-        asked = _Asked(partition, sort, index, descending, consistent)
-        return await self._store.arun(self._query(asked, limit, cursor))
+        given = _QueryArguments(partition, sort, index, descending, consistent)
+        return await self._store.arun(self._query(given, limit, cursor))
 
     def get(self, key: RawKey, *, consistent: bool = False) -> Row | None:
         """Return the row with this key, or None.
@@ -242,19 +242,19 @@ class RawTable:
         found: _core.Page = yield codec.scan(limit=limit, after=after, segment=divided, consistent=consistent)
         return _page(found, cursors)
 
-    def _query(self, asked: _Asked, limit: int, cursor: str | None) -> Operation[RawPage]:
+    def _query(self, given: _QueryArguments, limit: int, cursor: str | None) -> Operation[RawPage]:
         info, codec = yield from self._opened()
         _check_count(self.name, "limit", limit)
-        partition, sort = _checked(info, asked)
-        cursors = Cursors(self.name, f"query {asked!r}", None)
+        partition, sort = _checked(info, given)
+        cursors = Cursors(self.name, f"query {given!r}", None)
         found: _core.Page = yield codec.query(
             partition,
-            index=asked.index,
+            index=given.index,
             sort=sort,
-            descending=asked.descending,
+            descending=given.descending,
             limit=limit,
             after=None if cursor is None else cursors.decode(cursor)[1],
-            consistent=asked.consistent,
+            consistent=given.consistent,
         )
         return _page(found, cursors)
 
@@ -309,7 +309,7 @@ class RawTable:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _QueryArguments:
     """The arguments of a query that select rows."""
 
     partition: Any
@@ -381,37 +381,37 @@ def _named(info: TableInfo, codec: _core.Codec, key: RawKey) -> _core.Key:
         values = key if isinstance(key, tuple) else (key,)
         if len(values) != len(names):
             raise InvalidValue(
-                f"{info.name}: the key has {len(names)} parts, {shown(info)}, not {len(values)}: {shortened(key)}",
+                f"{info.name}: the key has {len(names)} parts, {key_names(info)}, not {len(values)}: {shortened(key)}",
                 model=info.name,
             )
         key = dict(zip(names, values, strict=True))
     elif set(key) != set(names):
-        raise InvalidValue(f"{info.name}: the key is {shown(info)}, not {shortened(dict(key))}", model=info.name)
+        raise InvalidValue(f"{info.name}: the key is {key_names(info)}, not {shortened(dict(key))}", model=info.name)
     return codec.key(dict(key))
 
 
-def _checked(info: TableInfo, asked: _Asked) -> tuple[list[Any], tuple[Any, ...] | None]:
+def _checked(info: TableInfo, given: _QueryArguments) -> tuple[list[Any], tuple[Any, ...] | None]:
     """Return the values of the partition attributes and the condition on the sort key of a query."""
     partition_keys, sort_key = (info.partition,), info.sort
-    if asked.index is not None:
-        index = next((index for index in info.indexes if index.name == asked.index), None)
+    if given.index is not None:
+        index = next((index for index in info.indexes if index.name == given.index), None)
         if index is None:
             known = [index.name for index in info.indexes]
             raise InvalidValue(
-                f"{info.name}: there is no index {shortened(asked.index)}{nearest(asked.index, known)}: the "
+                f"{info.name}: there is no index {shortened(given.index)}{nearest(given.index, known)}: the "
                 f"indexes are {', '.join(known) or 'none'}",
                 model=info.name,
             )
         partition_keys, sort_key = index.partition, index.sort  # type: ignore[assignment]
-    values = asked.partition if isinstance(asked.partition, tuple) else (asked.partition,)
+    values = given.partition if isinstance(given.partition, tuple) else (given.partition,)
     if len(values) != len(partition_keys):
         names = ", ".join(map(str, partition_keys)) or "none"
         raise InvalidValue(
             f"{info.name}: a query takes a value for each attribute of the partition key ({names}), not "
-            f"{shortened(asked.partition)}",
+            f"{shortened(given.partition)}",
             model=info.name,
         )
-    sort = asked.sort
+    sort = given.sort
     if sort is not None:
         if sort_key is None:
             raise InvalidValue(f"{info.name}: there is no sort key: leave sort= out", model=info.name)

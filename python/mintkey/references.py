@@ -428,7 +428,7 @@ def prefetch(items: Iterable[T], *names: str, consistent: bool = False) -> list[
     Raises:
         TypeError: an attribute is not a `Reference`.
     """
-    listed = list(_several(items))
+    listed = list(_checked_items(items))
     for model, wanted in _wanted(listed, names).items():
         for refs, instance in zip(wanted.values(), model.batch_get(_keys(wanted), consistent=consistent), strict=True):
             _take(refs, instance)
@@ -437,7 +437,7 @@ def prefetch(items: Iterable[T], *names: str, consistent: bool = False) -> list[
 
 async def aprefetch(items: Iterable[T] | AsyncIterable[T], *names: str, consistent: bool = False) -> list[T]:
     """Async version of `prefetch()`. Also takes async iterables."""
-    listed = [item async for item in items] if isinstance(items, AsyncIterable) else list(_several(items))
+    listed = [item async for item in items] if isinstance(items, AsyncIterable) else list(_checked_items(items))
     for model, wanted in _wanted(listed, names).items():
         groups = iter(wanted.values())
         async for instance in model.abatch_get(_keys(wanted), consistent=consistent):
@@ -445,7 +445,7 @@ async def aprefetch(items: Iterable[T] | AsyncIterable[T], *names: str, consiste
     return listed
 
 
-def _several(items: Iterable[T]) -> Iterable[T]:
+def _checked_items(items: Iterable[T]) -> Iterable[T]:
     """Check that the argument is not a single item."""
     if not isinstance(items, Iterable):
         raise TypeError(f"prefetch() takes several items, such as a list, not {shortened(items)}")

@@ -23,16 +23,16 @@ from mintkey.discriminators import Footprint
 from mintkey.errors import ConfigurationError, MintkeyError, shortened
 from mintkey.monitoring import (
     C,
+    ObservedRequest,
     Observer,
     Ping,
     PingedServer,
     RequestCallback,
-    Watch,
     log_observers,
     observers_of_all_stores,
     ping_failure,
 )
-from mintkey.rate_limit import RateLimit, Turn, checked
+from mintkey.rate_limit import LimitedRequest, RateLimit, checked
 from mintkey.schema import Schema
 
 if TYPE_CHECKING:
@@ -234,13 +234,13 @@ class Store:
         events = sys.modules.get("_asyncio")
         if events is not None and events._get_running_loop() is not None:
             self._blocks_event_loop(operation)
-        execute = self._execute_in_turn if self._takes_turns() else self._core
+        execute = self._execute_observed if self._is_observed() else self._core
         return _core.drive(operation, execute, self._answer)
 
     async def arun(self, operation: Operation[R]) -> R:
         """Run an operation in the current asyncio task."""
         submit = self._core.submit
-        in_turn = self._takes_turns()
+        observed = self._is_observed()
         event_loop = _core.running_loop()
         try:
             request = next(operation)
@@ -250,8 +250,8 @@ class Store:
                         reply = await self._submit_all(request, event_loop)
                     elif type(request) is not _core.Request:
                         reply = await cast("Awaitable[Any]", request)
-                    elif in_turn:
-                        reply = await self._submit_in_turn(request, event_loop)
+                    elif observed:
+                        reply = await self._submit_observed(request, event_loop)
                     else:
                         submitted = submit(request, event_loop)
                         try:
@@ -269,7 +269,7 @@ class Store:
             result: R = done.value
             return result
 
-    def _takes_turns(self) -> bool:
+    def _is_observed(self) -> bool:
         """Whether requests wait for a rate limit, or are observed."""
         return self._limits is not None or bool(self._observers) or bool(observers_of_all_stores)
 
@@ -298,66 +298,66 @@ class Store:
         return _refused(asked)
 
     def _execute_all(self, requests: list[_core.Request]) -> list[Any]:
-        turns = [Turn(self._limits or (), request, self._stop) for request in requests]
+        limits = [LimitedRequest(self._limits or (), request, self._stop) for request in requests]
         try:
-            for turn in turns:
-                turn.wait_turn()
+            for limited in limits:
+                limited.wait_for_units()
         except BaseException:
             # Requests that may be sent already are not sent either.
-            for turn in turns:
-                turn.return_units()
+            for limited in limits:
+                limited.return_units()
             raise
-        watches = [self._watch(request) for request in requests]
+        observations = [self._observe(request) for request in requests]
         replies = self._core.execute_all(requests)
-        for turn, watch, reply in zip(turns, watches, replies, strict=True):
+        for limited, observation, reply in zip(limits, observations, replies, strict=True):
             if isinstance(reply, BaseException):
-                turn.failed(reply)
-                watch.failed(reply)
+                limited.failed(reply)
+                observation.failed(reply)
             else:
-                turn.done(reply)
-                watch.done(reply)
+                limited.done(reply)
+                observation.done(reply)
         return replies
 
     async def _submit_all(self, requests: list[_core.Request], event_loop: asyncio.AbstractEventLoop) -> list[Any]:
         import asyncio  # slow to import, and always loaded when this runs
 
-        submitted = (self._submit_in_turn(request, event_loop) for request in requests)
+        submitted = (self._submit_observed(request, event_loop) for request in requests)
         # Failures are returned, not raised, so that no request is still in flight when this returns.
         return await asyncio.gather(*submitted, return_exceptions=True)
 
-    def _execute_in_turn(self, request: _core.Request) -> Any:
-        turn = Turn(self._limits or (), request, self._stop)
-        turn.wait_turn()
-        watch = self._watch(request)
+    def _execute_observed(self, request: _core.Request) -> Any:
+        limited = LimitedRequest(self._limits or (), request, self._stop)
+        limited.wait_for_units()
+        observation = self._observe(request)
         try:
             reply = self._core.execute(request)
         except BaseException as error:
-            turn.failed(error)
-            watch.failed(error)
+            limited.failed(error)
+            observation.failed(error)
             raise
-        turn.done(reply)
-        watch.done(reply)
+        limited.done(reply)
+        observation.done(reply)
         return reply
 
-    def _watch(self, request: _core.Request) -> Watch:
-        return Watch(self.url, self._observers, request)
+    def _observe(self, request: _core.Request) -> ObservedRequest:
+        return ObservedRequest(self.url, self._observers, request)
 
-    async def _submit_in_turn(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
-        turn = Turn(self._limits or (), request, self._stop)
-        await turn.await_turn()
-        watch = self._watch(request)
+    async def _submit_observed(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
+        limited = LimitedRequest(self._limits or (), request, self._stop)
+        await limited.await_units()
+        observation = self._observe(request)
         submitted = self._core.submit(request, event_loop)
         try:
             reply = await submitted.future
         except BaseException as error:
             if submitted.future.cancelled() and submitted.withdraw():
-                turn.return_units()
+                limited.return_units()
             else:
-                turn.failed(error)
-                watch.failed(error)
+                limited.failed(error)
+                observation.failed(error)
             raise
-        turn.done(reply)
-        watch.done(reply)
+        limited.done(reply)
+        observation.done(reply)
         return reply
 
     def close(self) -> None:

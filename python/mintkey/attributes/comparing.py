@@ -247,8 +247,8 @@ def with_unknown(stored: Any, known: Any, new: Any, read: Any = None, written: A
         return [
             value
             if index is None
-            else with_unknown(stored[index], known[index], value, _part(read, index), _part(written, place))
-            for place, (value, index) in enumerate(zip(new, sources, strict=True))
+            else with_unknown(stored[index], known[index], value, _part(read, index), _part(written, position))
+            for position, (value, index) in enumerate(zip(new, sources, strict=True))
         ]
     return new
 

@@ -87,13 +87,13 @@ def copy_tables(given: argparse.Namespace) -> Code:
             )
         except KeyboardInterrupt:
             progress.clear()
-            raise Interrupted(f"{progress.rows:,} rows are copied; {_go_on(given)}") from None
+            raise Interrupted(f"{progress.rows:,} rows are copied; {_how_to_continue(given)}") from None
         except ConfigurationError as error:
             raise UsageError(_worded(str(error))) from error
         except StoreError:
             progress.clear()
             if progress.rows:
-                complain(f"{progress.rows:,} rows were copied before a store failed; {_go_on(given)}")
+                complain(f"{progress.rows:,} rows were copied before a store failed; {_how_to_continue(given)}")
             raise
         progress.clear()
     _print(given, report)
@@ -107,7 +107,7 @@ def _worded(problem: str) -> str:
     return problem.replace("resume='", "--resume '").replace("resume=", "--resume")
 
 
-def _go_on(given: argparse.Namespace) -> str:
+def _how_to_continue(given: argparse.Namespace) -> str:
     if given.resume is not None:
         return f"to continue, run the same command again: {given.resume} keeps the state"
     return "to continue, run the command again with --on-conflict skip"
