@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 __all__ = [
     "Changes",
     "Key",
-    "about",
+    "add_key_to_error",
     "changes",
     "check_condition",
     "check_return_old",
     "consistency",
     "equalities",
     "key",
-    "name_key",
     "named_key",
     "not_a_flag",
     "positional_key",
     "reserved",
     "unique_hint",
+    "with_key_in_errors",
     "with_parts",
 ]
 
@@ -201,16 +201,18 @@ def check_condition(schema: Schema, condition: object) -> None:
         schema.check_roots(condition.roots())
 
 
-def about(schema: Schema, values: dict[str, Any], operation: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
+def with_key_in_errors(
+    schema: Schema, values: dict[str, Any], operation: Generator[Any, Any, R]
+) -> Generator[Any, Any, R]:
     """Wrap an operation so that its errors name the key of the item with these values."""
     try:
         return (yield from operation)
     except (InvalidValue, NotLoaded) as error:
-        name_key(schema, values, error)
+        add_key_to_error(schema, values, error)
         raise
 
 
-def name_key(schema: Schema, values: dict[str, Any], error: MintkeyError) -> None:
+def add_key_to_error(schema: Schema, values: dict[str, Any], error: MintkeyError) -> None:
     """Add the key of the item with these values to an error without a key."""
     if error.key is not None or error.model not in {None, schema.model} or error.attribute in schema.given_keys:
         return

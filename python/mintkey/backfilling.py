@@ -24,7 +24,7 @@ from mintkey.errors import (
 from mintkey.page_cursors import AT_ONCE
 from mintkey.stores import store_of
 from mintkey.suspended import CHUNK
-from mintkey.tables import Tabled
+from mintkey.tables import TableMixin
 
 if TYPE_CHECKING:
     from mintkey import _core
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["BackfillProgress", "Backfilling"]
+__all__ = ["BackfillMixin", "BackfillProgress"]
 
 #: The position of a segment that is not begun, and of one that is finished. Cursors are longer.
 _BEGIN, _END = "0", "1"
@@ -53,7 +53,7 @@ class BackfillProgress(NamedTuple):
     after: str | None
 
 
-class Backfilling(Tabled):
+class BackfillMixin(TableMixin):
     """The backfill of a model."""
 
     if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Backfill:
 
     def __init__(
         self,
-        model: type[Backfilling],
+        model: type[BackfillMixin],
         names: tuple[str, ...],
         on_progress: Callable[[BackfillProgress], object] | None,
         after: str | None,

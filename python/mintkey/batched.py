@@ -10,7 +10,7 @@ from mintkey import _core, batches, loading, operations
 from mintkey.instance_state import fetched
 from mintkey.stores import store_of
 from mintkey.suspended import CHUNK
-from mintkey.tables import Tabled
+from mintkey.tables import TableMixin
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from mintkey.loading import Selectable
     from mintkey.stores import Operation
 
-__all__ = ["Batched"]
+__all__ = ["BatchMixin"]
 
 
-class Batched(Tabled):
+class BatchMixin(TableMixin):
     """The batch methods of a model."""
 
     @classmethod

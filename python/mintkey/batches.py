@@ -145,7 +145,7 @@ def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
         else:
             is_unknown = chunk.outcomes is None or getattr(outcome, "outcome", None) == "unknown"
             sent = item if written and chunk.sent and is_unknown else None
-            operations.note_minted(schema, instance, minted, sent)
+            operations.record_generated_keys(schema, instance, minted, sent)
 
 
 def iterator(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> Iterator[M]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["MAX_ITEMS", "Chained", "OnUnreadable", "Options", "checked_integer"]
+__all__ = ["MAX_ITEMS", "ChainMixin", "OnUnreadable", "Options", "checked_integer"]
 
 M = TypeVar("M")
 #: What to do with an item that cannot be read: raise the error, skip the item, or call a function with the error.
@@ -51,7 +51,7 @@ class Options(NamedTuple):
     ordering: tuple[Order, ...] | None = None
 
 
-class Chained(Generic[M]):
+class ChainMixin(Generic[M]):
     """The part of a result that is a chain of further calls."""
 
     _schema: Schema

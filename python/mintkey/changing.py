@@ -8,8 +8,8 @@ from mintkey import _core, arguments, operations, updates
 from mintkey.errors import UnreadableItem
 from mintkey.pipelines import Pipeline, through
 from mintkey.stores import store_of
-from mintkey.tables import Tabled
-from mintkey.writing import refuse_async_hooks, say_written
+from mintkey.tables import TableMixin
+from mintkey.writing import mark_written, refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from mintkey.conditions import Action, Condition
     from mintkey.stores import Operation, Store
 
-__all__ = ["Changing"]
+__all__ = ["WriteMixin"]
 
 
-class Changing(Tabled):
+class WriteMixin(TableMixin):
     """The methods of a model that update and delete one row."""
 
     @overload
@@ -172,7 +172,7 @@ class Changing(Tabled):
         try:
             return None if old is None else cls._loaded(old)
         except UnreadableItem as error:
-            say_written(error, "The write was done, and `item` of this error is the row before it")
+            mark_written(error, "The write was done, and `item` of this error is the row before it")
             raise
 
     @overload
@@ -414,109 +414,3 @@ class Changing(Tabled):
         arguments.check_return_old(schema, return_old, pipeline)
         deleting = operations.delete(schema, self, condition=condition, skip_hooks=skip_hooks, return_old=return_old)
         return store, through(pipeline, store, schema, self, deleting, "after_delete", skip_hooks=skip_hooks)
-
-    @overload
-    @classmethod
-    def delete_by_key(
-        cls,
-        key: Key,
-        /,
-        *,
-        condition: Condition[Self] | None = None,
-        pipeline: None = None,
-        return_old: Literal[False] = False,
-    ) -> None: ...
-    @overload
-    @classmethod
-    def delete_by_key(
-        cls,
-        key: Key,
-        /,
-        *,
-        condition: Condition[Self] | None = None,
-        pipeline: Pipeline,
-        return_old: Literal[False] = False,
-    ) -> Pipeline: ...
-    @overload
-    @classmethod
-    def delete_by_key(
-        cls, key: Key, /, *, condition: Condition[Self] | None = None, pipeline: None = None, return_old: bool
-    ) -> Self | None: ...
-    @classmethod
-    def delete_by_key(
-        cls,
-        key: Key,
-        /,
-        *,
-        condition: Condition[Self] | None = None,
-        pipeline: Pipeline | None = None,
-        return_old: bool = False,
-    ) -> Self | Pipeline | None:
-        """Like `delete()`, without an instance: `Order.delete_by_key({"pk": "A", "sk": "B"})`.
-
-        A missing row is not an error, unless `condition` is false without it. No hooks run, and a version is not
-        checked.
-
-        Args:
-            key: a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key.
-            condition: a condition on the stored row.
-            pipeline: add the write to this pipeline, and return the pipeline.
-            return_old: see `delete()`.
-
-        Raises:
-            ConditionFailed: `condition` is false; nothing was deleted.
-        """
-        store, deleting = cls._deleting_by_key(key, condition, pipeline, return_old)
-        return cls._result(store.run(deleting), pipeline)
-
-    @overload
-    @classmethod
-    async def adelete_by_key(
-        cls,
-        key: Key,
-        /,
-        *,
-        condition: Condition[Self] | None = None,
-        pipeline: None = None,
-        return_old: Literal[False] = False,
-    ) -> None: ...
-    @overload
-    @classmethod
-    async def adelete_by_key(
-        cls,
-        key: Key,
-        /,
-        *,
-        condition: Condition[Self] | None = None,
-        pipeline: Pipeline,
-        return_old: Literal[False] = False,
-    ) -> Pipeline: ...
-    @overload
-    @classmethod
-    async def adelete_by_key(
-        cls, key: Key, /, *, condition: Condition[Self] | None = None, pipeline: None = None, return_old: bool
-    ) -> Self | None: ...
-    @classmethod
-    async def adelete_by_key(
-        cls,
-        key: Key,
-        /,
-        *,
-        condition: Condition[Self] | None = None,
-        pipeline: Pipeline | None = None,
-        return_old: bool = False,
-    ) -> Self | Pipeline | None:
-        """Async version of `delete_by_key()`."""
-        store, deleting = cls._deleting_by_key(key, condition, pipeline, return_old)
-        return cls._result(await store.arun(deleting), pipeline)
-
-    @classmethod
-    def _deleting_by_key(
-        cls, key: Key, condition: Condition[Self] | None, pipeline: Pipeline | None, return_old: bool
-    ) -> tuple[Store, Operation[Any]]:
-        schema = cls.__mintkey_schema__
-        store = store_of(schema)
-        arguments.check_return_old(schema, return_old, pipeline)
-        given = arguments.named_key(schema, key)
-        deleting = operations.delete_by_key(schema, given, condition, return_old=return_old)
-        return store, through(pipeline, store, schema, given, deleting, "after_delete", skip_hooks=True)

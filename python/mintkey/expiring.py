@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey.attributes.iso import utc_now
 from mintkey.errors import shortened
-from mintkey.tables import Tabled
+from mintkey.tables import TableMixin
 
-__all__ = ["Expiring"]
+__all__ = ["ExpiryMixin"]
 
 
-class Expiring(Tabled):
+class ExpiryMixin(TableMixin):
     """The expiry of the items of a model."""
 
     if TYPE_CHECKING:

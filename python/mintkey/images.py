@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey.dynamodb_json import stored_item, typed_item
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, NotLoaded, cause, shortened
-from mintkey.tables import Tabled
+from mintkey.tables import TableMixin
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mintkey.instance_state import State
 
-__all__ = ["Imaged"]
+__all__ = ["ImageMixin"]
 
 
-class Imaged(Tabled):
+class ImageMixin(TableMixin):
     """The conversions of a model from and to DynamoDB JSON."""
 
     if TYPE_CHECKING:

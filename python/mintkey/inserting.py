@@ -14,7 +14,7 @@ from mintkey import _core, arguments, operations, unique_reads, updates
 from mintkey.conditions import Condition
 from mintkey.errors import ConditionFailed, ItemGone, KeyCollision, MintkeyError, UniqueViolation, shortened
 from mintkey.unique_reads import UniqueLookup
-from mintkey.writing import run_hooks, tell_model
+from mintkey.writing import add_model_to_error, run_hooks
 
 if TYPE_CHECKING:
     from mintkey.schema import Schema
@@ -184,7 +184,7 @@ def _taken(
         )
         violation._violations = [(plan.stored_names, lookup.by.encoded, [named])]
         violation._stored = stored
-        tell_model(schema, violation)
+        add_model_to_error(schema, violation)
         return violation
     error = KeyCollision(
         f'{schema.model} {key}: a row with this key in table "{schema.table}" {problem}',

@@ -13,12 +13,12 @@ from weakref import ReferenceType, ref
 from mintkey import _core
 
 __all__ = [
-    "Aside",
     "Fetched",
     "LazyState",
     "Part",
     "Selected",
     "State",
+    "WeakSlot",
     "all_values",
     "fetched",
     "is_untouched",
@@ -193,7 +193,7 @@ class LazyState:
         return getattr(instance, "_kept", None) if item is None else _create(instance, State(item))
 
 
-class _Creating:
+class _CreationLock:
     """The lock under which states are created. A thread may hold it while another one forks."""
 
     def __init__(self) -> None:
@@ -204,7 +204,7 @@ class _Creating:
         self.lock = threading.RLock()
 
 
-_creating = _Creating()
+_creating = _CreationLock()
 
 
 def _create(instance: Any, state: State) -> State:
@@ -260,11 +260,11 @@ def unpickled(instance: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in {"_state", "_stored", _SLOTS}}
 
 
-class Aside:
+class WeakSlot:
     """A slot for the instances of a class that has none. It neither compares nor hashes the instances."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[_Of, Any]] = {}
+        self._kept: dict[int, tuple[_SlotReference, Any]] = {}
 
     def __get__(self, instance: Any, owner: type) -> Any:
         found = None if instance is None else self._kept.get(id(instance))
@@ -273,20 +273,20 @@ class Aside:
     def __set__(self, instance: Any, value: Any) -> None:
         found = self._kept.get(id(instance))
         if found is None:
-            of = _Of(instance, _remove)
+            of = _SlotReference(instance, _remove)
             of.key, of.table = id(instance), self._kept
         else:
             of = found[0]
         self._kept[id(instance)] = (of, value)
 
 
-class _Of(ref[Any]):
+class _SlotReference(ref[Any]):
     """A weak reference to an instance, which removes what is kept for it when the instance is deleted."""
 
     __slots__ = ("key", "table")
 
     key: int
-    table: dict[int, tuple[_Of, Any]]
+    table: dict[int, tuple[_SlotReference, Any]]
 
 
 def _remove(gone: Any) -> None:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mintkey import arguments, inserting, loading, operations, unique_reads
+from mintkey.pipelines import Pipeline, through
 from mintkey.stores import store_of
-from mintkey.tables import Tabled
+from mintkey.tables import TableMixin
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from mintkey import _core
+    from mintkey.arguments import Key
+    from mintkey.conditions import Condition
     from mintkey.loading import Selectable
-    from mintkey.stores import Operation
+    from mintkey.stores import Operation, Store
 
-__all__ = ["Keyed"]
+__all__ = ["KeyMixin"]
 
 
-class Keyed(Tabled):
+class KeyMixin(TableMixin):
     """The methods of a model that find one item by its key, or by unique values."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def _result(cls, old: _core.Item | None, pipeline: Pipeline | None) -> Self | Pipeline | None: ...
 
     @classmethod
     def exists(cls, *key: Any, consistent: bool | None = None, **named: Any) -> bool:
@@ -35,7 +44,9 @@ class Keyed(Tabled):
     @classmethod
     def _existing(cls, parts: tuple[Any, ...], named: dict[str, Any], consistent: bool | None) -> Operation[bool]:
         schema = cls.__mintkey_schema__
-        key, further = arguments.key(schema, arguments.positional_key(schema, parts, named, Keyed.exists), Keyed.exists)
+        key, further = arguments.key(
+            schema, arguments.positional_key(schema, parts, named, KeyMixin.exists), KeyMixin.exists
+        )
         must = arguments.equalities(schema, further)
         stored = yield from operations.read(schema, key, must, consistent=consistent)
         # A row of another class in the same table is not an item of this one.
@@ -71,9 +82,115 @@ class Keyed(Tabled):
     @classmethod
     def _getting_by(cls, attributes: Iterable[Selectable] | None, values: dict[str, Any]) -> Operation[Any]:
         schema = cls.__mintkey_schema__
-        lookup = unique_reads.by_unique(schema, values, Keyed.get_by)
+        lookup = unique_reads.by_unique(schema, values, KeyMixin.get_by)
         selected = None if attributes is None else loading.selection(schema, attributes)
         return unique_reads.get(schema, lookup, cls._loaded, attributes=selected)
+
+    @overload
+    @classmethod
+    def delete_by_key(
+        cls,
+        key: Key,
+        /,
+        *,
+        condition: Condition[Self] | None = None,
+        pipeline: None = None,
+        return_old: Literal[False] = False,
+    ) -> None: ...
+    @overload
+    @classmethod
+    def delete_by_key(
+        cls,
+        key: Key,
+        /,
+        *,
+        condition: Condition[Self] | None = None,
+        pipeline: Pipeline,
+        return_old: Literal[False] = False,
+    ) -> Pipeline: ...
+    @overload
+    @classmethod
+    def delete_by_key(
+        cls, key: Key, /, *, condition: Condition[Self] | None = None, pipeline: None = None, return_old: bool
+    ) -> Self | None: ...
+    @classmethod
+    def delete_by_key(
+        cls,
+        key: Key,
+        /,
+        *,
+        condition: Condition[Self] | None = None,
+        pipeline: Pipeline | None = None,
+        return_old: bool = False,
+    ) -> Self | Pipeline | None:
+        """Like `delete()`, without an instance: `Order.delete_by_key({"pk": "A", "sk": "B"})`.
+
+        A missing row is not an error, unless `condition` is false without it. No hooks run, and a version is not
+        checked.
+
+        Args:
+            key: a dict, a tuple of partition key and sort key, or the partition key if the table has no sort key.
+            condition: a condition on the stored row.
+            pipeline: add the write to this pipeline, and return the pipeline.
+            return_old: see `delete()`.
+
+        Raises:
+            ConditionFailed: `condition` is false; nothing was deleted.
+        """
+        store, deleting = cls._deleting_by_key(key, condition, pipeline, return_old)
+        return cls._result(store.run(deleting), pipeline)
+
+    @overload
+    @classmethod
+    async def adelete_by_key(
+        cls,
+        key: Key,
+        /,
+        *,
+        condition: Condition[Self] | None = None,
+        pipeline: None = None,
+        return_old: Literal[False] = False,
+    ) -> None: ...
+    @overload
+    @classmethod
+    async def adelete_by_key(
+        cls,
+        key: Key,
+        /,
+        *,
+        condition: Condition[Self] | None = None,
+        pipeline: Pipeline,
+        return_old: Literal[False] = False,
+    ) -> Pipeline: ...
+    @overload
+    @classmethod
+    async def adelete_by_key(
+        cls, key: Key, /, *, condition: Condition[Self] | None = None, pipeline: None = None, return_old: bool
+    ) -> Self | None: ...
+    @classmethod
+    async def adelete_by_key(
+        cls,
+        key: Key,
+        /,
+        *,
+        condition: Condition[Self] | None = None,
+        pipeline: Pipeline | None = None,
+        return_old: bool = False,
+    ) -> Self | Pipeline | None:
+        """Async version of `delete_by_key()`."""
+        store, deleting = cls._deleting_by_key(key, condition, pipeline, return_old)
+        return cls._result(await store.arun(deleting), pipeline)
+
+    @classmethod
+    def _deleting_by_key(
+        cls, key: Key, condition: Condition[Self] | None, pipeline: Pipeline | None, return_old: bool
+    ) -> tuple[Store, Operation[Any]]:
+        schema = cls.__mintkey_schema__
+        store = store_of(schema)
+        arguments.check_return_old(schema, return_old, pipeline)
+        given = arguments.named_key(schema, key)
+        deleting = operations.delete_by_key(schema, given, condition, return_old=return_old)
+        return store, through(pipeline, store, schema, given, deleting, "after_delete", skip_hooks=True)
 
     @classmethod
     def get_or_create(cls, *, defaults: Mapping[str, Any] | None = None, **lookup: Any) -> tuple[Self, bool]:
@@ -105,9 +222,9 @@ class Keyed(Tabled):
         cls, defaults: Mapping[str, Any] | None, values: dict[str, Any]
     ) -> Operation[tuple[Self, bool]]:
         schema = cls.__mintkey_schema__
-        lookup = inserting.looked_up(schema, values, Keyed.get_or_create)
+        lookup = inserting.looked_up(schema, values, KeyMixin.get_or_create)
         takes_key = isinstance(lookup.by, unique_reads.UniqueLookup)
-        defaults = inserting.checked_defaults(schema, "defaults", defaults, Keyed.get_or_create, takes_key=takes_key)
+        defaults = inserting.checked_defaults(schema, "defaults", defaults, KeyMixin.get_or_create, takes_key=takes_key)
         return inserting.get_or_create(schema, cls, lookup, defaults)
 
     @classmethod
@@ -151,7 +268,7 @@ class Keyed(Tabled):
         cls, defaults: Mapping[str, Any] | None, create_defaults: Mapping[str, Any] | None, values: dict[str, Any]
     ) -> Operation[tuple[Self, bool]]:
         schema = cls.__mintkey_schema__
-        call = Keyed.update_or_create
+        call = KeyMixin.update_or_create
         lookup = inserting.looked_up(schema, values, call)
         setting = inserting.checked_defaults(schema, "defaults", defaults, call)
         takes_key = isinstance(lookup.by, unique_reads.UniqueLookup)

@@ -44,17 +44,17 @@ from mintkey.attributes.comparing import is_model
 from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.elements import scalar_attribute
 from mintkey.attributes.members import allows_none, annotated, without_none
-from mintkey.batched import Batched
+from mintkey.batched import BatchMixin
 from mintkey.declarations import table_name
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
-from mintkey.expiring import Expiring
+from mintkey.expiring import ExpiryMixin
 from mintkey.generators import auto
 from mintkey.indexes import Index
-from mintkey.instance_state import Aside, LazyState, all_values, pickled, set_slot, unpickled
+from mintkey.instance_state import LazyState, WeakSlot, all_values, pickled, set_slot, unpickled
 from mintkey.model import Model
 from mintkey.model_config import ModelConfig
 from mintkey.query_access import QueryAccess
-from mintkey.tables import Tabled
+from mintkey.tables import TableMixin
 
 __all__ = ["Mapped", "mapped"]
 
@@ -136,7 +136,7 @@ def mapped(
                         f"The fields are {', '.join(fields)}",
                         model=cls.__name__,
                     )
-        taken = sorted(fields.keys() & arguments.reserved(Model, Batched, Expiring, Tabled, QueryAccess))
+        taken = sorted(fields.keys() & arguments.reserved(Model, BatchMixin, ExpiryMixin, TableMixin, QueryAccess))
         if taken:
             raise ConfigurationError(
                 f"{cls.__name__}.{taken[0]}: methods of Model use this name: rename the field. "
@@ -396,7 +396,7 @@ def _attach(cls: Any, hidden: Any, fields: dict[str, _Field]) -> None:
     cls.__mintkey_schema__ = _OwnSchema(cls, schema)
     cls.__mintkey_init__ = None
     cls.__mintkey_mapped__ = hidden
-    cls._stored, cls._kept, cls._state = Aside(), Aside(), LazyState()
+    cls._stored, cls._kept, cls._state = WeakSlot(), WeakSlot(), LazyState()
     for name, member in _members_of_model().items():
         if name in fields or (name in vars(cls) and not name.startswith("_")):
             import logging

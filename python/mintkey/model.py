@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, ov
 from mintkey import _core, arguments, loading, operations, plans
 from mintkey.attributes import Attribute
 from mintkey.attributes.base import own_copy
-from mintkey.backfilling import Backfilling
-from mintkey.batched import Batched
-from mintkey.changing import Changing
+from mintkey.backfilling import BackfillMixin
+from mintkey.batched import BatchMixin
+from mintkey.changing import WriteMixin
 from mintkey.conditions import Condition
 from mintkey.constructor import constructor
 from mintkey.discriminators import loader
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
-from mintkey.expiring import Expiring
-from mintkey.images import Imaged
+from mintkey.expiring import ExpiryMixin
+from mintkey.images import ImageMixin
 from mintkey.instance_state import LazyState, State, all_values, moment, pickled, set_slot, unpickled
-from mintkey.keyed import Keyed
+from mintkey.keyed import KeyMixin
 from mintkey.lookups import Q
 from mintkey.model_config import ModelConfig
 from mintkey.page_cursors import check_default_order
@@ -30,9 +30,9 @@ from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
 from mintkey.query_access import QueryAccess, QueryAccessor
 from mintkey.schema import Schema
-from mintkey.serializing import Serialized, to_dict
+from mintkey.serializing import JsonMixin, to_dict
 from mintkey.stores import store_of
-from mintkey.tables import Tabled
+from mintkey.tables import TableMixin
 from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ M = TypeVar("M")
 P = ParamSpec("P")
 
 
-class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized):
+class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageMixin, JsonMixin):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -101,13 +101,13 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
             raise ConfigurationError(
                 f"{cls.__name__}.model_config must be a ModelConfig(…), not {shortened(own)}", model=cls.__name__
             )
-        reserved = arguments.reserved(Model, Changing, Batched, Expiring, Tabled, QueryAccess)
+        reserved = arguments.reserved(Model, WriteMixin, BatchMixin, ExpiryMixin, TableMixin, QueryAccess)
         schema = Schema(cls, own.over(inherited), reserved)
         cls.__mintkey_schema__ = schema
         if schema.family is not None:
             cls._loaded = classmethod(loader(Model.__dict__["_loaded"].__func__))  # type: ignore[method-assign,assignment]
         check_default_order(schema)
-        later = {*vars(Backfilling), *vars(Keyed), *vars(Imaged), *vars(Serialized)}
+        later = {*vars(BackfillMixin), *vars(KeyMixin), *vars(ImageMixin), *vars(JsonMixin)}
         for name in sorted(schema.attributes.keys() & later):
             import logging
 
@@ -320,7 +320,7 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         """
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        if schema.hooks.any_asynchronous and not skip_hooks:
+        if not skip_hooks:
             refuse_async_hooks(schema, "before_save", "after_save")
         store.run(self._saving(store, condition, replace, skip_hooks, pipeline))
         return pipeline
@@ -368,9 +368,7 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         saving = operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
-        if pipeline is not None:
-            saving = through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
-        return saving
+        return through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
 
     @overload
     @classmethod
@@ -448,8 +446,7 @@ class Model(Changing, Batched, Expiring, Backfilling, Keyed, Imaged, Serialized)
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        if schema.hooks.any_asynchronous:
-            refuse_async_hooks(schema, "after_load")
+        refuse_async_hooks(schema, "after_load")
         found: Self | None = store.run(cls._getting(key, named, attributes, consistent))
         return found
 

@@ -12,25 +12,25 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mintkey import _core, arguments, generators
-from mintkey.arguments import about, check_condition, name_key
+from mintkey.arguments import add_key_to_error, check_condition, with_key_in_errors
 from mintkey.conditions import Condition
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded
 from mintkey.instance_state import State, fetched, is_untouched, moment, set_slot, state_of
 from mintkey.minting import MintContext, mint_others, minted_now
 from mintkey.schema import COLLISION_FREE_BITS, Mint, Schema
 from mintkey.writing import (
+    add_class_to_error,
+    add_model_to_error,
     loaded_version,
-    name_other_class,
-    note_failure,
     own_row,
+    record_failure,
     refuse_other_key,
     refuse_parts,
     refuse_waiting,
     replaced_on_update,
     run_hooks,
     send_write,
-    take,
-    tell_model,
+    set_stored_values,
     version_guard,
 )
 
@@ -81,7 +81,7 @@ def save(
     if direct and condition is None and pipeline is None and is_untouched(instance):
         return _save_directly(schema, instance, insert)
     how = _Save(condition, replace, skip_hooks, insert, constructed, pipeline, in_transaction)
-    return about(schema, instance.__dict__, _save(schema, instance, how))
+    return with_key_in_errors(schema, instance.__dict__, _save(schema, instance, how))
 
 
 def _save(schema: Schema, instance: Any, how: _Save) -> Operation[None]:
@@ -202,20 +202,22 @@ def failed_save(
     insert: bool = False,
 ) -> Operation[None]:
     """Handle the failure of a direct save: `prepared` is an exception, or sending it raised `failure`."""
-    state = note_minted(schema, instance, minted)
+    state = record_generated_keys(schema, instance, minted)
     if isinstance(prepared, InvalidValue):
-        name_key(schema, instance.__dict__, prepared)
+        add_key_to_error(schema, instance.__dict__, prepared)
     if isinstance(prepared, BaseException):
         raise prepared
     error = cast("BaseException", failure)
-    note_failure(state, prepared, error)
+    record_failure(state, prepared, error)
     if not isinstance(error, ConditionFailed):
         raise error
     row = _NewRow(_Save(insert=insert), minted, _small_keys(schema, minted))
     yield from _save_new(schema, instance, state, row, (prepared, error))
 
 
-def note_minted(schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None) -> State:
+def record_generated_keys(
+    schema: Schema, instance: Any, minted: Collection[str], sent: _core.Item | None = None
+) -> State:
     """Record which key parts of an instance were generated, and an item that was sent with an unknown outcome."""
     state, values = state_of(instance), instance.__dict__
     generated = {name: values[name] for name in schema.given_keys if name in minted}
@@ -281,12 +283,12 @@ def _save_new(
         if not tries_left:
             raise _key_space_exhausted(schema, row.again, item, error) from error
         values = instance.__dict__
-        fresh = {mint.name: schema.attributes[mint.name].another(values[mint.name]) for mint in row.again}
+        fresh = {mint.name: schema.attributes[mint.name].retry_key(values[mint.name]) for mint in row.again}
         if None in fresh.values():
             raise error
         values.update(fresh)
-        made = {name: value for name, value in fresh.items() if name in state.generated_keys}
-        state.generated_keys = {**state.generated_keys, **made}
+        generated = {name: value for name, value in fresh.items() if name in state.generated_keys}
+        state.generated_keys = {**state.generated_keys, **generated}
 
 
 def _try_new(
@@ -388,7 +390,7 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     except ConditionFailed as error:
         own = own_row(schema, state, error)
         if own is None:
-            name_other_class(schema, error, loaded)
+            add_class_to_error(schema, error, loaded)
             raise
         yield from _accept_own_row(schema, instance, state, own)
         return
@@ -476,7 +478,7 @@ def delete(
         except ConditionFailed as error:
             own = own_row(schema, state, error)
             if own is None:
-                name_other_class(schema, error, state.loaded)
+                add_class_to_error(schema, error, state.loaded)
                 raise
             state.loaded, state.uncertain_writes = own, ()
         else:
@@ -520,8 +522,8 @@ def _sent(schema: Schema, request: _core.Request) -> Operation[Any]:
     try:
         return (yield request)
     except ConditionFailed as error:
-        tell_model(schema, error)
-        name_other_class(schema, error)
+        add_model_to_error(schema, error)
+        add_class_to_error(schema, error)
         raise
 
 
@@ -547,7 +549,7 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
             model=schema.model,
             key=codec.key_dict(key),
         )
-    take(schema, instance, state, stored)
+    set_stored_values(schema, instance, state, stored)
     yield from run_hooks(schema, instance, "after_load")
 
 

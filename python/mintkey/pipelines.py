@@ -19,7 +19,7 @@ from mintkey.errors import (
     shortened,
 )
 from mintkey.suspended import CHUNK, STORE_FAILURES, JoinedWrites, SuspendedWrite, failures, resume_all
-from mintkey.writing import refuse_async_hooks, waits_already
+from mintkey.writing import pending_write_error, refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -115,7 +115,7 @@ class Pipeline:
         """Add a write: run its operation up to its request, and raise what is wrong before that."""
         self._check_open()
         if id(instance) in self._waiting:
-            raise waits_already(write.schema)
+            raise pending_write_error(write.schema)
         self._waiting[id(instance)] = write
         try:
             yield from write.suspended.begin()

@@ -18,7 +18,7 @@ from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, sho
 from mintkey.instance_state import fetched
 from mintkey.lookups import every
 from mintkey.page_cursors import AT_ONCE, PageCursor, PageFilter, SegmentedCursor, TopN
-from mintkey.row_writes import RowWrites
+from mintkey.row_writes import RowWriteMixin
 from mintkey.schema import Schema
 from mintkey.stores import store_of
 from mintkey.writing import refuse_async_hooks
@@ -53,7 +53,7 @@ class Page(Generic[M]):
 _NO_OPTIONS = Options()
 
 
-class Result(RowWrites[M]):
+class Result(RowWriteMixin[M]):
     """The lazy result of a query or scan: iterate over it with `for` or `async for`; it is read page by page.
 
     `len()` reads and keeps all items, `bool()` reads one item, `[i]` reads `i + 1` items, and a slice is another lazy

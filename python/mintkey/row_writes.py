@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core, arguments, batches, updates
-from mintkey.chains import Chained
+from mintkey.chains import ChainMixin
 from mintkey.conditions import Action, Condition
 from mintkey.errors import BatchIncomplete, ConditionFailed, ItemGone, UniqueViolation
 from mintkey.lookups import Test
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mintkey.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["RowWrites"]
+__all__ = ["RowWriteMixin"]
 
 M = TypeVar("M")
 
@@ -31,7 +31,7 @@ M = TypeVar("M")
 _Write: TypeAlias = "Callable[[Any, _core.Key, Condition | None], Operation[Any]]"
 
 
-class RowWrites(Chained[M]):
+class RowWriteMixin(ChainMixin[M]):
     """The part of a result that writes its rows."""
 
     if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mintkey.schema import Schema
 
-__all__ = ["Serialized", "to_dict"]
+__all__ = ["JsonMixin", "to_dict"]
 
 
 def to_dict(
@@ -58,7 +58,7 @@ class _Fields:
         return {name: field for name, field in found.items() if not state.is_unknown(name)}
 
 
-class Serialized:
+class JsonMixin:
     """The conversions of a model from and to JSON."""
 
     # Programs that know dataclasses can use instances: FastAPI takes only dataclasses and pydantic's own models for a

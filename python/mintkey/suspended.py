@@ -112,14 +112,14 @@ class SuspendedWrite:
         except BaseException as error:  # noqa: BLE001 - the caller raises the interrupt
             self.request, self.error = None, error
 
-    def withdraw(self, why: MintkeyError) -> None:
+    def withdraw(self, error: MintkeyError) -> None:
         """Cancel the write. The instance is in the same state as after a failed save."""
         if self.request is None:
             return
-        self.request, self.error = None, why
+        self.request, self.error = None, error
         self._set_pipeline(None)
         try:
-            self._operation.throw(why)
+            self._operation.throw(error)
         except MintkeyError:
             return
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
 from mintkey.errors import InvalidValue, UniqueViolation, shortened
-from mintkey.writing import tell_model
+from mintkey.writing import add_model_to_error
 
 if TYPE_CHECKING:
     from mintkey.index_plans import IndexPlan
@@ -40,7 +40,7 @@ def create_table(
     try:
         yield schema.codec.create_table()
     except UniqueViolation as error:
-        tell_model(schema, error)
+        add_model_to_error(schema, error)
         raise
 
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from mintkey import _core
 
-__all__ = ["Tabled"]
+__all__ = ["TableMixin"]
 
 
-class Tabled:
+class TableMixin:
     """The table methods of a model."""
 
     __mintkey_schema__: ClassVar[Schema] = cast("Schema", NoSchema())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from mintkey import _core, arguments, operations, updates
@@ -143,12 +142,12 @@ class _Save(SuspendedWrite):
         else:
             self._succeed(prepared)
 
-    def withdraw(self, why: MintkeyError) -> None:
+    def withdraw(self, error: MintkeyError) -> None:
         if self._prepared is None:
-            super().withdraw(why)
+            super().withdraw(error)
             return
-        self.request, self.error, self._prepared = None, why, None
-        operations.note_minted(self._schema, self.item, self._minted)
+        self.request, self.error, self._prepared = None, error, None
+        operations.record_generated_keys(self._schema, self.item, self._minted)
 
     def _succeed(self, prepared: _core.Item) -> None:
         operations.mark_stored(self._schema, self.item, prepared, self._sent)
@@ -196,9 +195,7 @@ class Transaction:
         self._enter(blocking=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._is_open = False
         if kind is None and self._one_store.store is not None:
             self._one_store.store.run(self._commit())
@@ -207,9 +204,7 @@ class Transaction:
         self._enter(blocking=False)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._is_open = False
         if kind is None and self._one_store.store is not None:
             await self._one_store.store.arun(self._commit())
@@ -315,7 +310,7 @@ class Transaction:
         """Add the write of an instance or a key, with the kinds of its hooks before and after the commit."""
         if condition is not None:
             arguments.check_condition(schema, condition)
-        if self._blocking and hooks and schema.hooks.any_asynchronous:
+        if self._blocking and hooks:
             refuse_async_hooks(schema, *hooks, instead="`async with mintkey.transaction()`")
         self._one_store.add(schema)
         if hooks and schema.hooks.of(hooks[1]):

@@ -7,8 +7,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mintkey import _core
-from mintkey.arguments import about, check_condition
 from mintkey.arguments import changes as checked_changes
+from mintkey.arguments import check_condition, with_key_in_errors
 from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, MintkeyError, UnreadableItem
 from mintkey.instance_state import State, moment, state_of
 from mintkey.merging import merge
@@ -16,17 +16,17 @@ from mintkey.minting import MintContext, minted_now
 from mintkey.rebuilding import Rebuild, rebuild
 from mintkey.schema import Schema
 from mintkey.writing import (
+    add_class_to_error,
+    add_model_to_error,
     loaded_version,
-    name_other_class,
+    mark_written,
     own_row,
     refuse_other_key,
     refuse_parts,
     refuse_waiting,
     run_hooks,
-    say_written,
     send_write,
-    take,
-    tell_model,
+    set_stored_values,
     version_guard,
 )
 
@@ -76,7 +76,7 @@ def update(
         versioned=versioned,
         return_old=return_old,
     )
-    return about(schema, instance.__dict__, updating)
+    return with_key_in_errors(schema, instance.__dict__, updating)
 
 
 def _update(
@@ -131,9 +131,11 @@ def _update(
     grown = frozenset(codec.changed(values, loaded)) - changed
     meanwhile = state.touched.keys() - state.touched_until(sent)
     try:
-        take(schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown)
+        set_stored_values(
+            schema, instance, state, stored, keep=((changed | cleared) - changes.names) | meanwhile | grown
+        )
     except UnreadableItem as error:
-        say_written(error, "The row was updated, and `item` of this error is its new state")
+        mark_written(error, "The row was updated, and `item` of this error is its new state")
         raise
     if not skip_hooks and not in_transaction:
         yield from run_hooks(schema, instance, "after_update")
@@ -216,7 +218,7 @@ def update_by_key(
         )
         return old
 
-    return about(schema, known, updating())
+    return with_key_in_errors(schema, known, updating())
 
 
 def check_values(schema: Schema, changes: Changes) -> None:
@@ -374,7 +376,7 @@ class _RowUpdate:
     def raise_unless_outdated(self, error: ConditionFailed) -> None:
         """Raise the error, unless it only says that another writer has changed the row since it was read."""
         if not any(reader.is_outdated(error) for reader in self._readers):
-            name_other_class(self._schema, error, self._state.loaded)
+            add_class_to_error(self._schema, error, self._state.loaded)
             raise error
 
     def raise_gone(self, error: ItemGone) -> NoReturn:
@@ -398,7 +400,7 @@ def _insert(
     try:
         yield from send_write(state, schema.codec.put(item, row="absent", version=None, condition=condition), item)
     except ConditionFailed as error:
-        tell_model(schema, error)
+        add_model_to_error(schema, error)
         raise
     return _Rows(item)
 

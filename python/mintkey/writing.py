@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from mintkey.stores import Operation
 
 __all__ = [
+    "add_class_to_error",
+    "add_model_to_error",
     "loaded_version",
-    "name_other_class",
-    "note_failure",
+    "mark_written",
     "own_row",
+    "pending_write_error",
+    "record_failure",
     "refuse_async_hooks",
     "refuse_other_key",
     "refuse_parts",
     "refuse_waiting",
     "replaced_on_update",
     "run_hooks",
-    "say_written",
     "send_write",
-    "take",
-    "tell_model",
+    "set_stored_values",
     "version_guard",
-    "waits_already",
 ]
 
 
-def waits_already(schema: Schema) -> ConfigurationError:
+def pending_write_error(schema: Schema) -> ConfigurationError:
     """Return the error for a second write of an instance that has a pending write in a pipeline."""
     return ConfigurationError(
         f"{schema.model}: this instance has a pending write in a pipeline: execute() that pipeline first, or add the "
@@ -58,7 +58,7 @@ def waits_already(schema: Schema) -> ConfigurationError:
 def refuse_waiting(schema: Schema, state: State) -> None:
     """Refuse a write of an instance with a pending write, which would later overwrite it."""
     if state.pipeline is not None and state.pipeline() is not None:
-        raise waits_already(schema)
+        raise pending_write_error(schema)
 
 
 def refuse_async_hooks(
@@ -92,11 +92,11 @@ def send_write(state: State, request: _core.Request, item: _core.Item | None) ->
     try:
         return (yield request)
     except BaseException as error:
-        note_failure(state, item, error)
+        record_failure(state, item, error)
         raise
 
 
-def note_failure(state: State, item: _core.Item | None, error: BaseException) -> None:
+def record_failure(state: State, item: _core.Item | None, error: BaseException) -> None:
     """Record an item that was sent if the outcome is unknown."""
     unknown = not isinstance(error, MintkeyError) or getattr(error, "outcome", None) == "unknown"
     if unknown and item is not None and item not in state.uncertain_writes:
@@ -108,12 +108,12 @@ def own_row(schema: Schema, state: State, error: ConditionFailed) -> _core.Item 
 
     Of another row, the error makes an instance for the caller.
     """
-    tell_model(schema, error)
+    add_model_to_error(schema, error)
     stored = error._stored
     return next((item for item in state.uncertain_writes if item == stored), None)
 
 
-def tell_model(schema: Schema, error: ConditionFailed) -> None:
+def add_model_to_error(schema: Schema, error: ConditionFailed) -> None:
     """Let an error make instances of the model, and name unique values as the model does."""
     error._owner = schema.owner
     if schema.family is not None and error._stored is not None:
@@ -193,7 +193,9 @@ def replaced_on_update(schema: Schema, values: dict[str, Any], state: State) -> 
     return touched & {*schema.codec.changed(values, state.loaded), *state.cleared(values)}
 
 
-def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: AbstractSet[str] = frozenset()) -> None:
+def set_stored_values(
+    schema: Schema, instance: Any, state: State, stored: _core.Item, keep: AbstractSet[str] = frozenset()
+) -> None:
     """Set the stored values on the instance, except the attributes in `keep`."""
     values = instance.__dict__
     fresh = schema.decode(stored)
@@ -212,7 +214,7 @@ def take(schema: Schema, instance: Any, state: State, stored: _core.Item, keep: 
     state.parts &= keep
 
 
-def say_written(error: UnreadableItem, what: str) -> None:
+def mark_written(error: UnreadableItem, what: str) -> None:
     """Add to an error that its write was done. `what` is a sentence about the row."""
     error.written = True
     error.args = (f"{error}. {what}", *error.args[1:])
@@ -229,7 +231,7 @@ def refuse_parts(schema: Schema, state: State, names: AbstractSet[str]) -> None:
         )
 
 
-def name_other_class(schema: Schema, error: ConditionFailed, loaded: _core.Item | None = None) -> None:
+def add_class_to_error(schema: Schema, error: ConditionFailed, loaded: _core.Item | None = None) -> None:
     """Add to an error that the row is of another class, if that is why a write was refused."""
     stored = error._stored
     if schema.family is None or stored is None:

@@ -493,7 +493,7 @@ async def test_a_row_that_changes_meanwhile_is_written_only_if_it_still_matches(
         await do.save(Task(pk=pk, state="open", n=0))
     from mintkey import row_writes
 
-    write = row_writes.RowWrites._write_row
+    write = row_writes.RowWriteMixin._write_row
     meanwhile: dict[str, dict[str, Any]] = {"a": {"state": "done"}, "b": {"state": "Open"}, "c": {"n": 5}}
 
     def late(self: Any, row: Any, writing: Any) -> Any:
@@ -502,7 +502,7 @@ async def test_a_row_that_changes_meanwhile_is_written_only_if_it_still_matches(
             yield from _update(row.pk, meanwhile[row.pk])
         return (yield from write(self, row, writing))
 
-    monkeypatch.setattr(row_writes.RowWrites, "_write_row", late)
+    monkeypatch.setattr(row_writes.RowWriteMixin, "_write_row", late)
     changed = await do.update(Task.query.filter(**lookup), Task.n.add(100))
     states = {task.pk: (task.state, task.n) for task in await do.iterate(do.scan(Task))}
     again = "state__iexact" in lookup

@@ -436,7 +436,7 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
             return None if auto.function is None else auto.function()
         return self.minted_converter(auto)(_core.mint((auto.strategy,))[0][0])
 
-    def another(self, refused: Any) -> Any:
+    def retry_key(self, refused: Any) -> Any:
         """Return another key after a collision; None if `refused` must not be replaced."""
         return self.initial()
 

@@ -239,7 +239,7 @@ class AutoFieldMixin(FilledField[Mixed]):
                     return value
         return self.get_new_auto_key_value() if self.auto else self.new_default()
 
-    def another(self, refused: Any) -> Any:
+    def retry_key(self, refused: Any) -> Any:
         # The caller has seen a staged value, so it must not be replaced.
         return None if refused == self._handed_out else self.get_new_auto_key_value()
 
