@@ -145,7 +145,12 @@ class TableInfo:
             item = _core.Item.from_dict({key: value for key, value in values.items() if key != "name"})
         except CONVERSION_ERRORS as error:
             raise ConfigurationError(f"{name}: this is not the description of a table: {cause(error)}") from error
-        return _info(cast("str", name), (item, None, False, None))
+        info = _info(cast("str", name), (item, None, False, None))
+        if info.sort is not None and info.sort.name == info.partition.name:
+            raise ConfigurationError(
+                f"{name}: the attribute {info.sort.name!r} is the partition key and the sort key: name two attributes"
+            )
+        return info
 
     def located_as(self, there: TableInfo | None) -> TableInfo:
         """Return this description, with the rows where another description of the table has them."""

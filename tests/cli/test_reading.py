@@ -103,7 +103,7 @@ def test_a_query_is_ordered_and_takes_conditions(orders):
 
 
 def test_a_query_names_a_partition_and_an_index_that_exist(orders):
-    assert "the partition key is pk (string): give 1 values, not 0" in orders("query", "orders").err
+    assert "the partition key is pk (string): give 1 value, not 0" in orders("query", "orders").err
     ended = orders("query", "orders", "A", "--index", "by_state")
     hint = "(did you mean 'by_status'?): the indexes are by_status"
     assert (ended.err, ended.code) == (f"mintkey: orders: there is no index 'by_state' {hint}\n", 2)

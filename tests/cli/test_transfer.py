@@ -84,6 +84,31 @@ def test_bad_lines_are_reported_and_the_rest_goes_on(orders):
 
 
 @pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--partition-key", "id"], "--partition-key id: give a name and a type"),
+        (["--partition-key", "id:X"], "--partition-key id:X: give a name and a type"),
+        (["--sort-key", "at:S"], "--sort-key at:S: a table has a partition key too"),
+        (["--partition-key", "id:S", "--sort-key", "id:N"], "'id' is the partition key and the sort key"),
+    ],
+)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_wrong_keys_are_refused_before_a_line_is_read(command, options, problem):
+    ended = command("import", "things", *options, given=b"no row")
+    assert (ended.out, ended.code, ended.err.count("\n")) == ("", 2, 1)
+    assert problem in ended.err
+    assert command("tables").out == ""
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_file_of_an_export_that_cannot_be_opened_is_named(orders, tmp_path):
+    for name in (f"{tmp_path}/no/orders.jsonl", f"{tmp_path}"):
+        ended = orders("export", "orders", name)
+        assert (ended.out, ended.code) == ("", 2)
+        assert ended.err.startswith(f"mintkey: {name}: ")
+
+
+@pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("[]", "not a row in the JSON of DynamoDB: '[]'"),

@@ -48,10 +48,12 @@ def written_file(name: str) -> Iterator[IO[bytes]]:
                 yield file
         if partial != name:
             os.replace(partial, name)  # noqa: PTH105 - as above
-    except BaseException:
+    except BaseException as error:
         if partial != name:
             with contextlib.suppress(OSError):
                 os.unlink(partial)  # noqa: PTH108 - as above
+        if isinstance(error, OSError) and error.filename == partial:
+            raise OSError(error.errno, error.strerror, name) from error
         raise
 
 

@@ -192,7 +192,9 @@ def _values(table: str, keys: Sequence[KeyInfo], words: Sequence[str], what: str
     """Return words as the values of keys."""
     if len(words) != len(keys):
         named = ", ".join(map(str, keys)) or "nothing"
-        raise UsageError(f"{table}: {what} is {named}: give {len(keys)} values, not {len(words)}")
+        raise UsageError(
+            f"{table}: {what} is {named}: give {len(keys)} value{'s' * (len(keys) != 1)}, not {len(words)}"
+        )
     return tuple(key_value(table, key, word) for key, word in zip(keys, words, strict=True))
 
 

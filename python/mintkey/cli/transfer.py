@@ -135,6 +135,7 @@ class _Import:
         self._given = given
         self._source = source
         self._read = FORMATS[given.format].read
+        self._declared = _declared(given)
         self._has_lines = self._has_table = self._has_end = False
         self._table: TableInfo | None = None
         self.progress = Progress(f"import {given.table}", source.size)
@@ -208,12 +209,14 @@ class _Import:
         """Return the table. It is created if it does not exist and its keys are known."""
         if self._table is None:
             self._table = self._store.run(find(self._given.table))
-        if self._table is None and self._given.partition_key is None:
+        if self._table is not None:
+            return self._table
+        if self._declared is None:
             raise UsageError(
                 f"{self._given.table}: there is no such table, and the file does not describe it: create it with "
                 "--partition-key NAME:TYPE, and --sort-key if it has one"
             )
-        return self._table or self._create(_declared(self._given))
+        return self._create(self._declared)
 
     def _write(self, chunk: list[tuple[int, Item]]) -> None:
         if chunk:
@@ -240,8 +243,12 @@ class _Import:
         complain(f"{where}: {reason}")
 
 
-def _declared(given: argparse.Namespace) -> TableInfo:
-    """Return the description of a table with the keys of the options."""
+def _declared(given: argparse.Namespace) -> TableInfo | None:
+    """Return the description of a table with the keys of the options; None without them."""
+    if given.partition_key is None:
+        if given.sort_key is not None:
+            raise UsageError(f"--sort-key {given.sort_key}: a table has a partition key too: give --partition-key")
+        return None
     values: dict[str, Any] = {"name": given.table, "indexes": [], "unique": []}
     for part in ("partition", "sort"):
         text = getattr(given, f"{part}_key")
