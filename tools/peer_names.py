@@ -79,7 +79,10 @@ PEERS = {
     "pynamodb": Peer(
         modules=tuple(
             f"pynamodb.{name}"
-            for name in ("models", "attributes", "indexes", "transactions", "connection", "pagination", "exceptions")
+            for name in (
+                *("models", "attributes", "indexes", "transactions", "connection", "pagination", "exceptions"),
+                *("expressions.condition", "expressions.update"),
+            )
         ),
         members=(
             "pynamodb.models:Model",
@@ -119,7 +122,9 @@ PEERS = {
                 f"pydynox.{name}"
                 for name in ("attributes", "hooks", "indexes", "conditions", "exceptions", "rate_limit", "lock")
             ),
-            *("pydynox.integrations", "pydynox.testing", "pydynox.diagnostics", "pydynox.atomic"),
+            *("pydynox.integrations", "pydynox.testing", "pydynox.diagnostics", "pydynox.atomic", "pydynox.generators"),
+            *(f"pydynox.integrations.{name}" for name in ("dataclass", "opentelemetry", "pydantic")),
+            *("pydynox.query",),
         ),
         members=(
             "pydynox:DynamoDBClient",
@@ -147,7 +152,7 @@ PEERS = {
         second="sync_",
     ),
     "popoto": Peer(
-        modules=("popoto",),
+        modules=("popoto", "popoto.counters", "popoto.testing"),
         members=(
             "popoto:Model",
             "popoto:Field",
@@ -160,7 +165,7 @@ PEERS = {
         more=of_popoto,
     ),
     "redis-om": Peer(
-        modules=("redis_om",),
+        modules=("redis_om", "redis_om.redisvl", "redis_om.model.migrations.data"),
         members=("redis_om:HashModel", "redis_om:JsonModel", "redis_om:FindQuery", "redis_om:Migrator"),
         parameters=("redis_om:Field",),
         more=of_redis_om,
