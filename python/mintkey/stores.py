@@ -344,7 +344,7 @@ class Store:
 
     async def _submit_observed(self, request: _core.Request, event_loop: asyncio.AbstractEventLoop) -> Any:
         limited = LimitedRequest(self._limits or (), request, self._stop)
-        await limited.await_units()
+        await limited.await_for_units()
         observation = self._observe(request)
         submitted = self._core.submit(request, event_loop)
         try:
