@@ -343,7 +343,7 @@ def _raise_if_stopped(stop: threading.Event | None) -> None:
 
 
 class LimitedRequest:
-    """One request under its limits: call `wait_for_units` or `await_for_units`, then `done`, `failed` or `return_units`.
+    """One request under its limits: `wait_for_units` or `await_for_units`, then `done`, `failed` or `return_units`.
 
     The constructor reserves the units of all limits at once, so requests are sent in the order of their arrival.
     """
