@@ -319,7 +319,8 @@ class Operand(Generic[M, T]):
 
     def _is_nothing(self, value: object) -> bool:
         """Return whether a value is an empty set, which is stored as nothing."""
-        if not isinstance(value, (set, frozenset)) or self._kind not in {"any", *_SETS}:
+        declared = self._declared
+        if not isinstance(value, (set, frozenset)) or not (declared is None or declared.empty_is_absent):
             return False
         # A subclass may report a wrong length.
         return (set.__len__(value) if isinstance(value, set) else frozenset.__len__(value)) == 0

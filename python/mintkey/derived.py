@@ -119,6 +119,7 @@ class Derived:
         self.sources = sources
         self.names = frozenset(sources)
         self._attributes = attributes
+        self._sets = frozenset(name for name, attribute in attributes.items() if attribute.empty_is_absent)
         self._keys = keys
         self._key_sources = tuple(sources[name] for name in keys if name in sources)
         self.codec: Any = None
@@ -271,7 +272,7 @@ class Derived:
         self, source: Source, values: Mapping[str, Any], state: State, accompanying: AbstractSet[str]
     ) -> list[str]:
         """Return the parts of a value that a save writes."""
-        names = {*self.codec.changed(dict(values), state.loaded), *state.cleared(values)}
+        names = {*self.codec.changed(dict(values), state.loaded), *state.cleared(values, self._sets)}
         if not names - accompanying - self.names:
             return []
         return [part for part in source.parts if part in names or part in accompanying]

@@ -137,12 +137,14 @@ class State:
         """Return whether the value of an attribute is neither loaded nor assigned."""
         return self.fetched is not None and name not in self.fetched and name not in self.touched
 
-    def cleared(self, values: Mapping[str, Any]) -> frozenset[str]:
-        """Return the names of attributes that were set to nothing without being loaded."""
+    def cleared(self, values: Mapping[str, Any], sets: frozenset[str]) -> frozenset[str]:
+        """Return the names of attributes that were set to nothing without being loaded. An empty set of `sets` is."""
         if self.fetched is None:
             return _NO_NAMES
         unknown = self.touched.keys() - self.fetched
-        return frozenset(name for name in unknown if (value := values.get(name)) is None or value == set())
+        return frozenset(
+            name for name in unknown if (value := values.get(name)) is None or (name in sets and value == set())
+        )
 
     def settle(self, loaded: _core.Item | None, sent: int) -> None:
         """Reset the state to an item that was sent at this moment, or to None; keep what was assigned since."""

@@ -227,13 +227,13 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         return to_dict(self, mode, include, exclude)
 
     def _shown(self) -> dict[str, Any]:
-        values, derived = self.__dict__, self.__mintkey_schema__.derived
-        if derived is not None:
-            values = {**values, **derived.visible(self)}
+        values, schema = self.__dict__, self.__mintkey_schema__
+        if schema.derived is not None:
+            values = {**values, **schema.derived.visible(self)}
         return {
             name: value
-            for name in self.__mintkey_schema__.shown
-            if (value := values.get(name)) is not None and value != set()
+            for name in schema.shown
+            if (value := values.get(name)) is not None and (name not in schema.sets or value != set())
         }
 
     @classmethod
@@ -251,7 +251,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         """The names of the attributes that differ from the stored item, also inside lists and maps."""
         state, schema, values = self._state, self.__mintkey_schema__, self.__dict__
         loaded = None if state is None else state.loaded
-        cleared = frozenset() if state is None else state.cleared(values)
+        cleared = frozenset() if state is None else state.cleared(values, schema.sets)
         names = cleared.union(schema.codec.changed(values, loaded))
         defaults = schema.unsaved_defaults(values, loaded)
         if schema.derived is not None:

@@ -432,7 +432,7 @@ def _check_partial(schema: Schema, instance: Any, state: State, replace: bool) -
         )
     if state.parts:
         refuse_parts(schema, state, {*schema.codec.changed(instance.__dict__, state.loaded)})
-    for name in state.cleared(instance.__dict__):
+    for name in state.cleared(instance.__dict__, schema.sets):
         if schema.attributes[name].required:
             raise InvalidValue(
                 f"{schema.model}.{name}: required, but it has no value", model=schema.model, attribute=name

@@ -94,6 +94,8 @@ class Schema:
         self.completes = bool(self.load_defaults) or (self.derived is not None and self.derived.is_visible)
         self.decompresses = any(attribute.decompresses for attribute in self.attributes.values())
         self.checked = tuple(attribute for attribute in self.attributes.values() if attribute.checks_writes)
+        #: The attributes whose empty sets are not stored.
+        self.sets = frozenset(name for name, attribute in self.attributes.items() if attribute.empty_is_absent)
         self._plan_indexes(model)
         self.codec = self._compile()
         if self.derived is not None:
@@ -340,7 +342,7 @@ class Schema:
         self, values: dict[str, Any], state: State, overrides: Mapping[str, Any], generated: Mapping[str, Any]
     ) -> list[str]:
         """Return the names of the attributes that a save removes without having loaded them."""
-        names = [*state.cleared(values)]
+        names = [*state.cleared(values, self.sets)]
         if self.derived is None or state.fetched is None:
             return names
         together = self._accompanying(values, state.loaded, state, generated)

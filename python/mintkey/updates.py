@@ -110,7 +110,7 @@ def _update(
     known = {name: values[name] for name in schema.shown if name in values and name not in unknown}
     written = {**known, **changes.values} if upsert and state.loaded is None else changes.values
     _check_fields(schema, instance, written, pipeline)
-    loaded, cleared = state.loaded, state.cleared(values)
+    loaded, cleared = state.loaded, state.cleared(values, schema.sets)
     changed = frozenset(codec.changed(values, loaded))
     sent = moment()
     stored, old = yield from _update_or_insert(
@@ -168,7 +168,7 @@ def _with_assigned(
     changed = frozenset(schema.codec.changed(values, state.loaded))
     assigned = state.touched.keys() - state.touched_until(sent)
     if state.loaded is not None:
-        assigned &= changed | state.cleared(values)
+        assigned &= changed | state.cleared(values, schema.sets)
     # Changes inside a list or a map are not assignments.
     added = (assigned | (changed - before)) - changes.names
     if not added:

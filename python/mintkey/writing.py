@@ -190,7 +190,7 @@ def replaced_on_update(schema: Schema, values: dict[str, Any], state: State) -> 
     touched = schema.on_update_names if schema.is_mapped else schema.on_update_names & state.touched.keys()
     if not touched:
         return touched
-    return touched & {*schema.codec.changed(values, state.loaded), *state.cleared(values)}
+    return touched & {*schema.codec.changed(values, state.loaded), *state.cleared(values, schema.sets)}
 
 
 def set_stored_values(

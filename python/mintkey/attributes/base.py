@@ -107,6 +107,8 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
     guard: str | None = None
     #: Whether a null is a value here, and not absence.
     keeps_none: bool = False
+    #: Whether an empty set is not stored.
+    empty_is_absent: bool = False
     #: The unit to which a generated time is cut; None to keep it unchanged.
     cut: timedelta | None = None
 

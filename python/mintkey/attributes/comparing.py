@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
@@ -110,7 +111,7 @@ def difference(written: Any, read: Any, *, dicts_fit: bool = False) -> Misfit | 
     if field_names(kind) is None and not isinstance(read, (dict, list, tuple, set, frozenset)):
         return None if _equal(written, read) else _differs(written, read)
     if isinstance(read, (set, frozenset)):
-        same = {(type(one), one) for one in written} == {(type(one), one) for one in read}
+        same = _members(written) == _members(read)
         return None if same else _differs(written, read)
     ours, theirs = dict(_parts(written)), dict(_parts(read))
     if _kinds(ours) != _kinds(theirs):
@@ -127,9 +128,22 @@ def _kinds(parts: dict[Any, Any]) -> set[tuple[type, Any]]:
     return {(type(step), step) for step in parts}
 
 
+def _members(values: Iterable[Any]) -> set[tuple[type, Any]]:
+    return {(type(one), _comparable(one)) for one in values}
+
+
+def _comparable(value: Any) -> Any:
+    """Return what is compared of a value.
+
+    A time that its zone has twice or not at all is unequal to all times of other zones in Python. Moments are compared.
+    """
+    offset = value.utcoffset() if isinstance(value, datetime) else None
+    return value if offset is None else value.replace(tzinfo=None, fold=0) - datetime.min - offset  # noqa: DTZ901
+
+
 def _equal(one: Any, other: Any) -> bool:
     try:
-        return bool(one == other)
+        return bool(_comparable(one) == _comparable(other))
     except Exception:  # noqa: BLE001 - the comparison of another class may raise anything
         return False
 

@@ -23,6 +23,7 @@ class SetAttribute(Attribute[T, T]):
     """A set. An empty set is not stored, and an absent one is read as an empty set."""
 
     limits = MEASURED
+    empty_is_absent = True
 
     def _absent(self, instance: Any, state: Any) -> Any:
         super()._absent(instance, state)

@@ -399,6 +399,8 @@ class _Part(MapAttribute):
 class _Unknown(Attribute[Any]):
     """A part of which any value is stored as it is."""
 
+    empty_is_absent = True
+
     def member(self, label: str, step: object) -> Attribute[Any] | None:
         return None
 

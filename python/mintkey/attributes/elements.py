@@ -31,7 +31,7 @@ from mintkey.attributes.times import (
     TimedeltaAttribute,
     TTLAttribute,
 )
-from mintkey.errors import InvalidValue
+from mintkey.errors import InvalidValue, shortened
 
 __all__ = ["SCALARS", "Element", "element_named", "scalar_attribute"]
 
@@ -47,9 +47,12 @@ class _Float(NumberAttribute[float]):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"expected float, got {type(value).__name__}")
         try:
-            return float(value)
+            number = float(value)
         except OverflowError as error:
             raise ValueError(f"{error}: use Decimal") from error
+        if isinstance(value, int) and number != value:
+            raise ValueError(f"{shortened(value)} would be read as {number!r}: use Decimal")
+        return number
 
     def decode(self, stored: Any) -> float:
         return float(stored)

@@ -29,7 +29,7 @@ def as_utc(value: datetime) -> datetime:
 
 _ISO = re.compile(
     r"(\d{4})-?(?:W(\d\d)-?(\d)?|(\d\d)-?(\d\d))"
-    r"(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(Z|[+-]\d\d(?::?\d\d)?)?)?",
+    r"(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(Z|[+-]\d\d(?::?\d\d(?::?\d\d(?:\.\d{6})?)?)?)?)?",
     re.IGNORECASE,
 )
 
@@ -48,13 +48,20 @@ def parse_iso(text: str) -> datetime:
     )
     offset = None
     if zone:
-        sign = -1 if zone[0] == "-" else 1
-        digits = zone[1:].replace(":", "").ljust(4, "0")
-        offset = UTC if zone in "Zz" else timezone(sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:])))
+        offset = UTC if zone in "Zz" else timezone(_offset(zone))
     micro = int((fraction or "")[:6].ljust(6, "0"))
     return datetime(
         start.year, start.month, start.day, int(hour or 0), int(minute or 0), int(second or 0), micro, tzinfo=offset
     )
+
+
+def _offset(zone: str) -> timedelta:
+    """Return an offset such as `+01:00`. Python writes old local times with seconds: `+00:53:28`."""
+    digits = zone[1:].replace(":", "").replace(".", "").ljust(12, "0")
+    size = timedelta(
+        hours=int(digits[:2]), minutes=int(digits[2:4]), seconds=int(digits[4:6]), microseconds=int(digits[6:])
+    )
+    return -size if zone[0] == "-" else size
 
 
 def parse_time(text: str) -> time:

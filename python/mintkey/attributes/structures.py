@@ -284,9 +284,10 @@ class _Adapted(Structure):
         self._adapter = adapter
         of = typing.get_origin(hint) or hint
         if isinstance(of, type):
+            is_object = hasattr(of, "__pydantic_fields__") and not getattr(of, "__pydantic_root_model__", False)
             if issubclass(of, (list, tuple, set, frozenset)):
                 self.kind = "list"
-            elif issubclass(of, dict) or hasattr(of, "__pydantic_fields__"):
+            elif is_object or issubclass(of, dict):
                 self.kind = "map"
 
     def encode(self, value: Any) -> Any:

@@ -160,6 +160,7 @@ class Field(Attribute[Any, V]):
                 made = form_with(self.type, option, given)
                 self._form, self._misplaced = (self._form, option) if made is None else (made, self._misplaced)
         self.kind = self._form.kind
+        self.empty_is_absent = self._form.empty_is_absent
         self.stored_types = self._form.stored_types
         self.reads = self._form.reads
         self.key_kind = self._form.key_kind

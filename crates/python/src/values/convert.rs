@@ -222,7 +222,7 @@ fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
     if !is_set(object) {
         return wrong_type(kind, object);
     }
-    let (value, count) = match kind {
+    let (value, count, distinct) = match kind {
         Kind::StringSet => {
             let mut set = BTreeSet::new();
             let count = each(object, |_, member| match member.cast::<PyString>() {
@@ -232,7 +232,8 @@ fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
                 }
                 Err(_) => refuse("expected a set of str, but a member is of another type"),
             })?;
-            (Value::StringSet(set), count)
+            let distinct = set.len();
+            (Value::StringSet(set), count, distinct)
         }
         Kind::NumberSet => {
             let mut set = BTreeSet::new();
@@ -240,7 +241,8 @@ fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
                 set.insert(number(Kind::Number, &member)?);
                 Ok(())
             })?;
-            (Value::NumberSet(set), count)
+            let distinct = set.len();
+            (Value::NumberSet(set), count, distinct)
         }
         _ => {
             let mut set = BTreeSet::new();
@@ -248,9 +250,16 @@ fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
                 set.insert(binary(Kind::Binary, &member)?);
                 Ok(())
             })?;
-            (Value::BinarySet(set), count)
+            let distinct = set.len();
+            (Value::BinarySet(set), count, distinct)
         }
     };
+    // Python compares a float and a Decimal by their exact values, and floats are stored as their shortest text.
+    if distinct < count {
+        return refuse(
+            "two members of the set are stored as the same value, such as 0.1 and Decimal(\"0.1\"): remove one of them",
+        );
+    }
     Ok((count > 0).then_some(value))
 }
 
