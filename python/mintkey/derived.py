@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from mintkey.conditions import Condition
     from mintkey.instance_state import State
 
-__all__ = ["COMPOUND_KEY", "CompoundKey", "Derived", "Source", "derived_attributes"]
+__all__ = ["COMPOUND_KEY", "MAX_PARTITION_BYTES", "CompoundKey", "Derived", "Source", "derived_attributes"]
 
 #: The hidden partition key that several plain key fields form together.
 COMPOUND_KEY = "_key"
+#: The longest partition key.
+MAX_PARTITION_BYTES = 2048
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -89,7 +91,17 @@ class CompoundKey:
                 )
                 raise InvalidValue(f"{self.model}.{name}: {problem}", model=self.model, attribute=name)
             escaped.append(key_text(part).replace("%", "%25").replace(":", "%3A"))
-        return ":".join(escaped)
+        key = ":".join(escaped)
+        size = len(key.encode())
+        if size > MAX_PARTITION_BYTES:
+            longest = max(zip(self.parts, escaped, strict=True), key=lambda part: len(part[1]))[0]
+            raise InvalidValue(
+                f"{self.model}.{longest}: the key of {' and '.join(self.parts)} has {size:,} bytes together, "
+                f"and may have {MAX_PARTITION_BYTES:,}: use shorter values",
+                model=self.model,
+                attribute=longest,
+            )
+        return key
 
     def beginning(self, stored: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         """Return the key and all parts, or nothing if a part is missing: parts are compared as a whole."""

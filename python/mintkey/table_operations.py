@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
+from mintkey.derived import MAX_PARTITION_BYTES
 from mintkey.errors import InvalidValue, UniqueViolation, shortened
 from mintkey.writing import add_model_to_error
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["create_table", "delete_table", "table_exists"]
 
 #: The maximum size of the values of an index in bytes, on DynamoDB.
-_MAX_PARTITION_BYTES, _MAX_SORT_BYTES = 2048, 1024
+_MAX_SORT_BYTES = 1024
 #: How many rows are read at a time, and how many of them an error names.
 _PAGE, _SHOWN_ROWS = 1000, 10
 
@@ -92,7 +93,7 @@ def _refuse_unwritable(schema: Schema, plans: Iterable[IndexPlan]) -> Operation[
             limits[plan.sort] = (plan.name, _MAX_SORT_BYTES)
         if plan.partition:
             # Of several partition attributes, DynamoDB's index has the first.
-            limits.setdefault(plan.partition[0], (plan.name, _MAX_PARTITION_BYTES))
+            limits.setdefault(plan.partition[0], (plan.name, MAX_PARTITION_BYTES))
     for name in schema.keys:
         limits.pop(name, None)  # the key itself is valid
     number = 0

@@ -22,7 +22,7 @@ from mintkey.attributes import (
     StringAttribute,
 )
 from mintkey.errors import BatchIncomplete, InvalidValue
-from mintkey.fields import Field, SetField
+from mintkey.fields import Field, KeyField, SetField
 
 
 class Level(enum.IntEnum):
@@ -179,3 +179,21 @@ async def test_a_root_model_of_a_list(do):
     assert (row.names, type(row.names), row.is_dirty) == (Names(["x", "y"]), Names, False)
     await do.update(row, names=Names([]))
     assert (await do.get(Edge, pk="a")).names == Names([])
+
+
+class Band(Model):
+    model_config = ModelConfig(table="edge-bands")
+    name = KeyField()
+    role = KeyField()
+
+
+async def test_a_compound_key_that_is_too_long_names_its_longest_part(do):
+    await do.create(Band, name="n" * 1_000, role="r" * 1_047)
+    for call in (
+        lambda: do.create(Band, name="n" * 1_001, role="r" * 1_047),
+        lambda: do.get(Band, name="é" * 600, role=":" * 700),
+        lambda: do.delete_by_key(Band, ("n", "r" * 2_047)),
+    ):
+        with pytest.raises(InvalidValue, match=r"Band\.role: the key of name and role has \d,\d+ bytes") as long:
+            await call()
+        assert long.value.attribute == "role"
