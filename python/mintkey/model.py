@@ -244,6 +244,8 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return a new instance with copies of these values."""
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{cls.__name__}.from_dict() takes a dict of values by name, not {shortened(values)}")
         return cls(**{name: own_copy(value) for name, value in values.items()})
 
     @property

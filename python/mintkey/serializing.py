@@ -22,7 +22,7 @@ def to_dict(
 ) -> dict[str, Any]:
     """Return the values of an instance by attribute name, without absent ones."""
     schema = instance.__mintkey_schema__
-    if mode not in {"python", "json"}:
+    if mode not in ("python", "json"):
         raise TypeError(f'{schema.model}: mode= takes "python" or "json", not {shortened(mode)}')
     for option, given in (("include", include), ("exclude", exclude)):
         if isinstance(given, str):

@@ -295,3 +295,15 @@ def test_values_in_slots_are_copied_and_pickled():
         loaded = model.get("a")
         assert not hasattr(loaded, "cache")
         assert copy.copy(loaded) == loaded
+
+
+@pytest.mark.parametrize("values", [None, 5, "sk", ["sk"], object()])
+def test_from_dict_takes_a_dict(values):
+    with pytest.raises(TypeError, match=r"Order.from_dict\(\) takes a dict of values by name, not "):
+        Order.from_dict(values)
+
+
+@pytest.mark.parametrize("mode", ["xml", 5, [], {}])
+def test_to_dict_has_two_modes(mode):
+    with pytest.raises(TypeError, match='Order: mode= takes "python" or "json", not '):
+        Order(sk="1").to_dict(mode)
