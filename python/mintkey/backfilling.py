@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BackfillMixin", "BackfillProgress"]
 
-#: The position of a segment that is not begun, and of one that is finished. Cursors are longer.
+#: The position of a segment that has not started, and of one that is finished. Cursors are longer.
 _BEGIN, _END = "0", "1"
 
 

@@ -94,7 +94,7 @@ class CopyState:
 
     Attributes:
         began: the time at which the copy began, in seconds since 1970.
-        tables: the state of each table that was begun, by name.
+        tables: the state of each table whose copy has started, by name.
         resumed: whether the state was read from the file.
     """
 

@@ -46,7 +46,7 @@ __all__ = ["Mint", "Schema"]
 
 M = TypeVar("M")
 
-#: Keys with at least this many random bits do not collide by chance.
+#: Keys with at least this many random bits count as free of collisions.
 COLLISION_FREE_BITS = 64
 
 #: No version counts as many writes.

@@ -42,7 +42,7 @@ class SuspendedWrite:
 
     Attributes:
         item: the instance, or the key.
-        request: the write that the operation waits for; None before its beginning and after its end.
+        request: the write that the operation waits for; None before it has started and after its end.
         error: the exception that ended the operation.
         ended: whether the operation ended without an exception.
     """
@@ -199,6 +199,6 @@ def finish(schema: Schema, writes: list[SuspendedWrite]) -> Operation[None]:
 
 
 def failures(writes: Iterable[SuspendedWrite], stopped: BaseException | None = None) -> list[tuple[Any, BaseException]]:
-    """Return the items whose writes failed, with the exceptions; `stopped` for those that were never begun."""
+    """Return the items whose writes failed, with the exceptions; `stopped` for those that never started."""
     unfinished = ((write.item, write.error or stopped) for write in writes if not write.ended)
     return [(item, error) for item, error in unfinished if error is not None]
