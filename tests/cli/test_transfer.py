@@ -101,6 +101,20 @@ def test_wrong_keys_are_refused_before_a_line_is_read(command, options, problem)
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_file_in_the_other_format(orders):
+    exported = orders("export", "orders", "--format", "dynamodb").out.encode()
+    ended = orders("import", "orders", given=exported)
+    assert (ended.out, ended.code) == (counted(failed=6), 1)
+    # One of the six has a name that begins with $, which is no name of a row in this format.
+    assert ended.err.count(": a row in the JSON of DynamoDB: pass --format dynamodb: ") == 5
+    ended = orders("import", "orders", "--format", "dynamodb", given=orders("export", "orders").out.encode())
+    assert (ended.out, ended.code) == (counted(failed=8), 1)
+    # A row that has other attributes too.
+    row = b'{"Item":{"id":{"S":"A"}},"pk":"A","sk":99}'
+    assert orders("import", "orders", given=row) == (counted(1), "", 0)
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_the_file_of_an_export_that_cannot_be_opened_is_named(orders, tmp_path):
     for name in (f"{tmp_path}/no/orders.jsonl", f"{tmp_path}"):
         ended = orders("export", "orders", name)

@@ -35,10 +35,14 @@ class Format(NamedTuple):
 
 def _read_json(line: str) -> Item:
     try:
-        return Item.from_json(line)
+        item = Item.from_json(line)
     except InvalidValue as error:
         found = _COLUMN.search(str(error))
         raise BadLine(f"not a row in JSON{f', at column {found[1]}' if found else ''}: {shortened(line)}") from error
+    # No table has such a row: its only attribute would be the key, which is not a map.
+    if line.startswith('{"Item":') and item.to_dict().keys() == {"Item"}:
+        raise BadLine(f"a row in the JSON of DynamoDB: pass --format dynamodb: {shortened(line)}")
+    return item
 
 
 def _write_dynamodb(item: Item) -> str:
