@@ -183,6 +183,8 @@ class NumberForm(Form):
         return value if isinstance(value, float) else read
 
     def read(self, plain: Any) -> Any:
+        if isinstance(plain, bool):
+            raise _expected("a number", plain)
         return self.attribute.decode(_as_read(_decimal(plain)) if isinstance(plain, str) else plain)
 
 

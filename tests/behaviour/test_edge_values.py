@@ -18,6 +18,7 @@ from mintkey.attributes import (
     JSONAttribute,
     ListAttribute,
     MapAttribute,
+    NumberAttribute,
     NumberSetAttribute,
     StringAttribute,
 )
@@ -197,3 +198,15 @@ async def test_a_compound_key_that_is_too_long_names_its_longest_part(do):
         with pytest.raises(InvalidValue, match=r"Band\.role: the key of name and role has \d,\d+ bytes") as long:
             await call()
         assert long.value.attribute == "role"
+
+
+def test_a_boolean_in_json_is_no_number():
+    class Counted(Model):
+        pk = StringAttribute(partition_key=True)
+        number = NumberAttribute()
+        ratio = Field(type=float)
+        ratios = ListAttribute(of=float)
+
+    for name, plain in (("number", "true"), ("ratio", "false"), ("ratios", "[1, true]")):
+        with pytest.raises(InvalidValue, match=rf"{name}.*expected a number, got bool"):
+            Counted.from_json(f'{{"pk": "a", "{name}": {plain}}}')
