@@ -77,7 +77,6 @@ struct Attempts {
 
 /// What follows after an attempt that did not succeed.
 enum NextStep {
-    /// The call has failed.
     Fail(Failure),
     /// The call is sent again at once.
     RetryNow,

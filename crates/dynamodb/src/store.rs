@@ -54,7 +54,6 @@ impl ProcessState {
         Ok(())
     }
 
-    /// The transport of a blocking call.
     fn transport(&self, interrupt: &'static dyn Interrupt) -> HttpTransport<Blocking> {
         HttpTransport::of_call(&self.shared.config, &self.shared.pool, interrupt)
     }
@@ -95,7 +94,6 @@ impl ProcessState {
         Ok(())
     }
 
-    /// Ends the worker if it is idle.
     fn end_idle_worker(&self) {
         let mut worker = locked(&self.worker);
         if worker.as_ref().is_some_and(Worker::is_idle)

@@ -11,7 +11,6 @@ pub fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
         .cast_into::<PyType>()?)
 }
 
-/// An exception of this class with a message.
 #[cold]
 pub fn exception(py: Python<'_>, class_name: &str, message: &str) -> PyErr {
     class(py, class_name)

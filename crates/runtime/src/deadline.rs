@@ -69,21 +69,6 @@ impl Deadline {
         self
     }
 
-    /// The same for a part of the work, which may take no longer than this.
-    #[must_use]
-    pub fn shorter(&self, time: Duration) -> Self {
-        self.shorter_at(time, Instant::now())
-    }
-
-    fn shorter_at(&self, time: Duration, now: Instant) -> Self {
-        let timeout = self.left_at(now).map_or(time, |left| left.min(time));
-        Self {
-            timeout: Some(timeout),
-            started: Some(now),
-            ..*self
-        }
-    }
-
     /// Starts the time again, for work in several parts that may each take so long.
     pub fn restart(&mut self) {
         self.restart_at(Instant::now());
@@ -244,22 +229,6 @@ mod tests {
     }
 
     #[test]
-    fn a_part_ends_with_its_own_time_or_with_that_of_the_whole() {
-        let deadline = Deadline::new(&Never, SECOND);
-        let later = deadline.started.unwrap() + SECOND / 2;
-        let mut part = deadline.shorter_at(SECOND / 4, later);
-        assert_eq!(part.end(), Some(later + SECOND / 4));
-        assert_eq!(
-            part.check_at(later + SECOND / 4),
-            Err(Stop::Timeout(SECOND / 4))
-        );
-        let part = deadline.shorter_at(3 * SECOND, later);
-        assert_eq!(part.end(), deadline.end());
-        let part = Deadline::unlimited(&Never).shorter_at(SECOND, later);
-        assert_eq!(part.end(), Some(later + SECOND));
-    }
-
-    #[test]
     fn without_a_timeout_only_an_interrupt_ends_it() {
         let interrupt = Second::new();
         for mut deadline in [
@@ -291,7 +260,6 @@ mod tests {
         // It is raised once, and that holds for all later checks.
         deadline.restart();
         assert_eq!(deadline.check_at(begin + 3 * POLL), raised);
-        assert_eq!(deadline.shorter(SECOND).check(), raised);
         assert_eq!(interrupt.asked(), 2);
     }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mintkey_runtime::{Deadline, Generation, Generations, POLL, Stop, Worker, locked};
+use mintkey_runtime::{Deadline, Generation, Generations, Stop, Worker, locked};
 use mintkey_store::Interrupt;
 use mintkey_store::store::Never;
 
@@ -60,11 +60,6 @@ fn a_request_of_the_parent_ends_in_the_child() {
     assert_eq!(deadline.check(), Ok(()));
     Generation::begin();
     assert_eq!(deadline.check(), Err(Stop::Forked));
-    assert_eq!(
-        deadline.shorter(POLL).check(),
-        Err(Stop::Forked),
-        "and all its parts"
-    );
     let mut own = Deadline::new(&Never, Duration::from_secs(600));
     assert_eq!(own.check(), Ok(()));
 }

@@ -17,7 +17,6 @@ pub const CATALOG: &str = "\"mintkey:catalog\"";
 /// A column that copies an attribute for an index, in key encoding.
 #[derive(Debug)]
 pub struct Column {
-    /// The attribute.
     pub attribute: Name,
     /// The type of the attribute.
     pub kind: KeyKind,
@@ -53,7 +52,6 @@ impl UniqueColumn {
 /// The value of a column.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cell<'a> {
-    /// Text.
     Text(Cow<'a, str>),
     /// Bytes.
     Blob(Cow<'a, [u8]>),
@@ -313,7 +311,6 @@ impl Layout {
         layout
     }
 
-    /// The column of an attribute.
     pub fn column(&self, attribute: &str) -> Option<&str> {
         if *self.table.partition.name == *attribute {
             return Some("pk");

@@ -38,13 +38,10 @@ struct DayKey {
 
 /// A request to sign: a POST of the path `/`.
 pub struct Unsigned<'a> {
-    /// The header `host`.
     pub host: &'a str,
     /// The header `x-amz-target`.
     pub target: &'a str,
-    /// The body.
     pub body: &'a str,
-    /// The region.
     pub region: &'a str,
     /// The time, in seconds since 1970.
     pub time: i64,

@@ -72,7 +72,6 @@ async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64) ->
     }
 }
 
-/// One build.
 struct Build<'a, T> {
     client: &'a Client<'a, T>,
     /// The table with the unique values that have their markers already.

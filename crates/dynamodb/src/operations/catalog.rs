@@ -18,7 +18,6 @@ use crate::wire::response::Row;
 
 /// The key of the item. No marker has it, because values are never empty.
 const ITEM: &[u8] = &[0];
-/// The description of the table.
 const DESCRIPTION: &str = "table";
 /// The number of changes of the item.
 const EDITION: &str = "edition";

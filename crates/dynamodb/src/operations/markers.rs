@@ -80,7 +80,6 @@ pub fn unique_values(table: &Table, row: &Item, before: Option<&Item>) -> Result
     Ok(values)
 }
 
-/// The unique values that a stored row has.
 pub fn stored_unique_values(table: &Table, row: &Item) -> Vec<UniqueValue> {
     let claims = table.unique.iter().map(|unique| unique.claim(row));
     claims

@@ -11,7 +11,6 @@ use crate::wire::expression;
 use crate::wire::json;
 use crate::wire::key_condition::KeyCondition;
 
-/// A query or scan.
 pub struct QueryPlan<'a> {
     /// `Query` or `Scan`.
     pub operation: &'static str,
@@ -220,7 +219,6 @@ impl<'a> QueryPlan<'a> {
         self.table.index_projection(self.index?)
     }
 
-    /// The paths to request; `None`: all.
     fn requested(&self, projection: Option<&[&'a Name]>) -> Option<Vec<Path>> {
         let wanted: &[Path] = match self.attributes {
             Some(attributes) => attributes,

@@ -81,7 +81,6 @@ impl TableDescription {
     }
 }
 
-/// Whether the table exists.
 pub async fn exists<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<Reply> {
     let found = describe(client, table).await?;
     Ok(Reply::Exists(
@@ -269,7 +268,6 @@ fn index_keys(index: &Index) -> Vec<(Name, KeyKind)> {
     keys
 }
 
-/// The key of a table.
 fn table_keys(table: &Table) -> Vec<(Name, KeyKind)> {
     let own = |part: &KeyAttribute| (part.name.clone(), part.kind);
     table.key_attributes().map(own).collect()

@@ -16,7 +16,6 @@ use crate::transport::nonblocking::Nonblocking;
 use crate::transport::pool::Pool;
 use crate::transport::reactor::Reactor;
 
-/// Sends requests and waits.
 pub trait Transport {
     /// Sends a request and waits for the response.
     async fn exchange(

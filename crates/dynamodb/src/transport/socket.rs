@@ -72,7 +72,6 @@ impl<T: AsFd> Socket<T> {
         }
     }
 
-    /// Whether it has connected.
     pub fn is_connected(&self) -> io::Result<bool> {
         socket_error(self.tcp())??;
         match getpeername(self.tcp()) {

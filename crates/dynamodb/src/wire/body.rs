@@ -18,7 +18,6 @@ use crate::wire::json;
 const WHOLE_TABLE: &str = "mintkey.all";
 /// An attribute that no item has.
 const NO_ATTRIBUTE: &str = "mintkey.none";
-/// The value of `WHOLE_TABLE`.
 const WHOLE_TABLE_VALUE: &str = "1";
 
 /// Builds the body of a call.
@@ -243,7 +242,6 @@ fn push_paths(paths: &[Path], placeholders: &mut Placeholders, to: &mut String) 
     }
 }
 
-/// The body of a get.
 pub fn get(config: &Config, get: &Get) -> String {
     let mut body = Body::new(config, &get.table);
     body.entry("Key", |to| push_key(&get.table, &get.key, to));
@@ -256,7 +254,6 @@ pub fn get(config: &Config, get: &Get) -> String {
     body.finish()
 }
 
-/// The body of a put.
 pub fn put(config: &Config, table: &Table, item: &Item, condition: Option<&Condition>) -> String {
     let mut body = Body::new(config, table);
     body.entry("Item", |to| push_stored(table, item, to));

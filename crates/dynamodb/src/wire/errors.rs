@@ -18,7 +18,6 @@ const SECRET_START: usize = 8;
 /// What a request may have done already when one of its calls fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Progress {
-    /// Nothing.
     Nothing,
     /// Earlier calls were carried out, which is known; the failed one was not.
     Earlier,
@@ -464,7 +463,6 @@ impl ErrorContext<'_> {
         }
     }
 
-    /// The error for a missing table.
     pub fn table_missing(&self) -> Error {
         let shown = format!("{}{}", self.config.prefix, self.table.name);
         Error::new(

@@ -278,7 +278,6 @@ const fn clause(action: &Action) -> &'static str {
     }
 }
 
-/// The operator of a comparison.
 const fn operator(op: Comparison) -> &'static str {
     match op {
         Comparison::Eq => " = ",

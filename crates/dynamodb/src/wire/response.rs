@@ -55,7 +55,6 @@ pub struct Page {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Rows {
-    /// By table.
     pub responses: HashMap<String, StoredItems>,
     /// By table.
     #[serde(default)]
@@ -119,7 +118,6 @@ pub struct Described {
     pub table: TableDescription,
 }
 
-/// The description of a table.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct TableDescription {
@@ -150,7 +148,6 @@ pub struct AttributeDefinition {
     pub attribute_type: String,
 }
 
-/// The description of an index.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct IndexDescription {
@@ -203,7 +200,6 @@ pub struct Metered {
 #[derive(Debug, Default)]
 pub struct CapacityUnits(pub f64);
 
-/// The capacity of one table.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct TableCapacity {

@@ -12,9 +12,11 @@ use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
+use mintkey_ids::engine::Session;
 use mintkey_ids::minter::SNOWFLAKE_EPOCH;
 use mintkey_ids::{
-    CUID2_LENGTH, Kind, NANOID_ALPHABET, NANOID_SIZE, NodeChoice, Parameters, Strategy,
+    CUID2_LENGTH, Kind, NANOID_ALPHABET, NANOID_SIZE, NodeChoice, Parameters, Reading, Refusal,
+    Strategy,
 };
 use pyo3::exceptions::{PyImportError, PyRuntimeError};
 use pyo3::ffi;
@@ -58,54 +60,49 @@ fn int(value: i64) -> *mut ffi::PyObject {
 
 type Text<'py> = PyResult<Bound<'py, PyString>>;
 
+/// Mints with one reading of the clock, and reports a step back of the clock.
+#[inline]
+fn timed<T>(
+    py: Python<'_>,
+    mut mint: impl FnMut(&mut Session<'_>, Reading) -> Result<T, Box<Refusal>>,
+) -> PyResult<T> {
+    let minted = step(py, |session| {
+        let reading = session.minter.read();
+        mint(session, reading)
+    })?;
+    report_step_back(py)?;
+    Ok(minted)
+}
+
 fn uuid4(py: Python<'_>) -> Text<'_> {
     let bits = step(py, |session| Ok(session.minter.uuid4()))?;
     fixed(py, |out| mintkey_ids::write_uuid(bits, out))
 }
 
 fn uuid7(py: Python<'_>) -> Text<'_> {
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.uuid7(reading)
-    })?;
-    report_step_back(py)?;
+    let bits = timed(py, |session, reading| session.minter.uuid7(reading))?;
     fixed(py, |out| mintkey_ids::write_uuid(bits, out))
 }
 
 fn ulid(py: Python<'_>) -> Text<'_> {
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.ulid(reading)
-    })?;
-    report_step_back(py)?;
+    let bits = timed(py, |session, reading| session.minter.ulid(reading))?;
     fixed(py, |out| mintkey_ids::write_ulid(bits, out))
 }
 
 fn ksuid(py: Python<'_>) -> Text<'_> {
-    let (time, payload) = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.ksuid(reading)
-    })?;
-    report_step_back(py)?;
+    let (time, payload) = timed(py, |session, reading| session.minter.ksuid(reading))?;
     fixed(py, |out| mintkey_ids::write_ksuid(time, payload, out))
 }
 
 fn xid(py: Python<'_>) -> Text<'_> {
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.xid(reading)
-    })?;
-    report_step_back(py)?;
+    let bits = timed(py, |session, reading| session.minter.xid(reading))?;
     fixed(py, |out| mintkey_ids::write_xid(bits, out))
 }
 
 fn snowflake(py: Python<'_>) -> PyResult<i64> {
-    let id = step(py, |session| {
-        let reading = session.minter.read();
+    timed(py, |session, reading| {
         session.snowflake(reading, SNOWFLAKE_EPOCH, NodeChoice::Default)
-    })?;
-    report_step_back(py)?;
-    Ok(id)
+    })
 }
 
 fn iso8601(py: Python<'_>) -> Text<'_> {
@@ -144,11 +141,7 @@ fn plain_cuid2(py: Python<'_>) -> Text<'_> {
 }
 
 fn plain_typeid(py: Python<'_>) -> Text<'_> {
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.uuid7(reading)
-    })?;
-    report_step_back(py)?;
+    let bits = timed(py, |session, reading| session.minter.uuid7(reading))?;
     fixed(py, |out| mintkey_ids::write_typeid(bits, out))
 }
 
@@ -194,11 +187,7 @@ fn typeid_of<'py>(py: Python<'py>, prefix: &Bound<'py, PyAny>) -> Text<'py> {
     if prefix.is_empty() {
         return plain_typeid(py);
     }
-    let bits = step(py, |session| {
-        let reading = session.minter.read();
-        session.minter.uuid7(reading)
-    })?;
-    report_step_back(py)?;
+    let bits = timed(py, |session, reading| session.minter.uuid7(reading))?;
     let ahead = prefix.len() + 1;
     ascii(py, ahead + 26, |out| {
         let (before, body) = out.split_at_mut(ahead);

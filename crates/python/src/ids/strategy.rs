@@ -50,12 +50,10 @@ impl PyStrategy {
         }
     }
 
-    /// The strategy.
     pub const fn strategy(&self) -> &Strategy {
         &self.strategy
     }
 
-    /// The Python value of a draft.
     #[inline]
     pub fn value<'py>(&self, py: Python<'py>, draft: &Draft) -> PyResult<Bound<'py, PyAny>> {
         let strategy = &self.strategy;

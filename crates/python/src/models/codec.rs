@@ -198,7 +198,6 @@ impl Codec {
         })
     }
 
-    /// The key of an item.
     fn key_of(&self, py: Python<'_>, item: &PyItem) -> PyResult<PyKey> {
         let key = self
             .table(py)?

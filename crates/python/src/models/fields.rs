@@ -158,7 +158,6 @@ pub(super) fn top(alias: &Name) -> Path {
 /// What a read selects.
 #[derive(FromPyObject)]
 pub(super) enum Selected {
-    /// An attribute.
     Attribute(String),
     /// A part of a map: the attribute, and the stored names of the steps into it.
     Part((String, Vec<String>)),

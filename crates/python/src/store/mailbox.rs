@@ -45,7 +45,6 @@ pub struct Awaited {
 pub enum Stage {
     /// It has not been passed to the store.
     Collected,
-    /// The store has it.
     Sent(Box<dyn Ticket>),
     /// The store has it, and its caller has withdrawn it.
     Withdrawn,

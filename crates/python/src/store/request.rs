@@ -169,7 +169,6 @@ impl PyRequest {
         duration.map(|duration| duration.as_secs_f64())
     }
 
-    /// The name of the operation.
     #[getter]
     fn operation(&self) -> &'static str {
         self.request.operation.name()

@@ -117,7 +117,6 @@ impl Shared {
         Ok(raised)
     }
 
-    /// Logs the notices of the engine.
     pub fn log_notices(&self, py: Python<'_>) -> PyResult<()> {
         while let Some(notice) = self.engine.notice() {
             let is_error = notice.severity == Severity::Error;

@@ -39,9 +39,7 @@ pub enum Kind {
     Boolean,
     /// Bytes.
     Binary,
-    /// A list.
     List,
-    /// A map.
     Map,
     /// A set of texts.
     StringSet,

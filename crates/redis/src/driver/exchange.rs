@@ -33,7 +33,6 @@ pub enum Step<N> {
 /// A call to send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Outgoing {
-    /// Its index.
     pub index: usize,
     /// Whether to send ASKING before it. The server replies to that too.
     pub asking: bool,
@@ -169,7 +168,6 @@ impl<N: Clone + PartialEq> Exchange<N> {
         }
     }
 
-    /// A call.
     pub fn call(&self, index: usize) -> &Call {
         &self.states[index].call
     }

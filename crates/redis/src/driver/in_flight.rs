@@ -20,7 +20,6 @@ use crate::transport::node::Node;
 pub struct InFlight {
     /// The job, or several that were coalesced.
     pub jobs: Vec<Job>,
-    /// The operation.
     pub operation: Pin<Box<dyn Future<Output = Result<Reply>> + Send>>,
     /// The channel of the operation, with its deadline.
     pub channel: Channel,
@@ -66,12 +65,10 @@ impl InFlight {
         self.channel.deadline().end()
     }
 
-    /// Checks its deadline.
     pub fn check(&self) -> std::result::Result<(), Stop> {
         self.channel.deadline().check()
     }
 
-    /// Starts a round of calls.
     pub fn start_round(&mut self, calls: Vec<Call>) {
         self.round += 1;
         self.exchange = Exchange::new(calls);

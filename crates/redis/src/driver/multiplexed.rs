@@ -45,7 +45,6 @@ impl CallId {
     }
 }
 
-/// A call that was sent.
 pub struct SentCall {
     /// Which one.
     pub id: CallId,
@@ -54,13 +53,11 @@ pub struct SentCall {
     sent_at: Instant,
 }
 
-/// A connection to a server.
 pub struct MultiplexedConnection {
     /// The server.
     pub node: Arc<Node>,
     stage: Stage,
     output: Vec<u8>,
-    /// The bytes of `output` that are written.
     written: usize,
     /// The bytes of the stream before `output`.
     flushed: u64,

@@ -10,7 +10,6 @@ use mintkey_store::{Done, Reply, Request, Result, Submission, Ticket};
 
 /// A submitted request. Dropping it answers the caller, even if the worker panics.
 pub struct Job {
-    /// The request.
     pub request: Arc<Request>,
     submission: Submission,
 }

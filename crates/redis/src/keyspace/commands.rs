@@ -27,7 +27,6 @@ pub const MAX_FIELDS: usize = 500;
 pub enum Mode<'a> {
     /// None: the write is unconditional.
     Any,
-    /// There is no row.
     Absent,
     /// There is no row, which is certain enough to skip the check.
     New,
@@ -47,13 +46,11 @@ impl Mode<'_> {
     }
 }
 
-/// The result of a script.
 pub enum ScriptResult {
     /// The row was written or deleted.
     Done,
     /// The catalog entry has changed.
     StaleCatalog,
-    /// The row has changed.
     RowChanged,
     /// There is a row already: this one.
     RowPresent(Value),

@@ -19,7 +19,6 @@ fn is_hidden(name: &[u8]) -> bool {
 /// The fields of a stored row.
 pub type Fields = Pairs;
 
-/// A stored row.
 #[derive(Debug)]
 pub struct StoredRow {
     /// All fields, including the hidden ones.
@@ -104,7 +103,6 @@ pub fn decode_attributes(
     checked_row(pairs, table, key).map(Some)
 }
 
-/// The item of a row, if it has this key.
 fn checked_row(pairs: Vec<(Name, Value)>, table: &Table, key: &Key) -> Result<Item> {
     let item = Item::from_pairs(pairs);
     if table.has_key(&item, key) {

@@ -17,7 +17,6 @@ use crate::protocol::unique_scripts::{TRANSACT_INTENT, TRANSACT_UNIQUE};
 pub struct RowChange<'a> {
     /// The position of its table in the list of layouts.
     pub table: usize,
-    /// Its key.
     pub key: &'a Key,
     /// The stored row that the transaction needs.
     pub expected: Expected<'a>,
@@ -29,7 +28,6 @@ pub struct RowChange<'a> {
 
 /// The stored row that a transaction needs.
 pub enum Expected<'a> {
-    /// Any.
     Any,
     /// The row that was read before, or none.
     Same(Option<&'a StoredRow>),
@@ -37,11 +35,9 @@ pub enum Expected<'a> {
 
 /// What a transaction does with a row.
 pub enum Change {
-    /// Nothing.
     Nothing,
     /// Write this item.
     Put(Arc<Item>),
-    /// Delete it.
     Delete,
 }
 
@@ -49,9 +45,7 @@ pub enum Change {
 pub struct TransactionMarker {
     /// The slot group of the rows.
     pub slot_group: u8,
-    /// Its token.
     pub token: String,
-    /// Its key.
     pub key: Vec<u8>,
     /// The milliseconds that it lives.
     pub lifetime: String,

@@ -121,7 +121,6 @@ pub fn hidden_field(values: &[UniqueValue]) -> Vec<u8> {
 /// A unique value that has the marker of another row.
 #[derive(Debug)]
 pub struct TakenValue {
-    /// The value.
     pub value: UniqueValue,
     /// What the marker holds.
     pub marker: Vec<u8>,
@@ -166,7 +165,6 @@ pub fn taken_values(value: &Value) -> Option<Vec<(usize, TakenValue)>> {
 /// A row in a marker in a Cluster: the token of the write that claims the value, and the key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claimant {
-    /// The token.
     pub token: String,
     /// The key of the row.
     pub key: Key,

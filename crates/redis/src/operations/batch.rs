@@ -97,55 +97,69 @@ impl OperationContext<'_> {
         let replies = join_all.exchange(self.channel, plan.calls).await;
         check_batch(&replies)?;
         for (reply, indexes) in replies.into_iter().zip(&plan.indexes) {
-            let reply = match reply {
-                Ok(reply) => reply,
-                // The rows tell whether they were written.
+            match reply {
+                Ok(reply) => {
+                    written.extend(self.results_of(table, writes, indexes, reply, &mut join_all));
+                }
+                // The rows show whether they were written.
                 Err(error) if is_uncertain(&error) => {
                     for index in indexes {
                         let uncertainty = Uncertainty::of(&error);
                         self.add_write(&mut join_all, *index, &writes[*index], uncertainty);
                     }
-                    continue;
                 }
                 Err(error) => {
-                    let failed = indexes.iter().zip(error.of_all(indexes.len()));
-                    written.extend(failed.map(|(index, error)| (*index, error)));
-                    continue;
-                }
-            };
-            if matches!(&reply.value, Value::Status(word) if word == "OK") {
-                written.extend(indexes.iter().map(|index| (*index, Ok(()))));
-                continue;
-            }
-            let sent_before = reply.sent_before;
-            let values = reply_for_each(reply.value, indexes.len());
-            for (index, value) in indexes.iter().zip(values) {
-                let mut uncertainty = Uncertainty::after(sent_before);
-                match script_result(value, table) {
-                    Ok(ScriptResult::Done) => written.push((*index, Ok(()))),
-                    Ok(ScriptResult::RowPresent(row)) => {
-                        let write = &writes[*index];
-                        if let Err(error) = decode_present_row(row, table, write.key()) {
-                            uncertainty.add(Uncertainty::of(&error));
-                        }
-                        self.add_write(&mut join_all, *index, write, uncertainty);
-                    }
-                    Ok(other) => {
-                        if matches!(other, ScriptResult::StaleCatalog) {
-                            self.store.layouts.clear();
-                        }
-                        self.add_write(&mut join_all, *index, &writes[*index], uncertainty);
-                    }
-                    Err(error) => {
-                        let error = error.at(writes[*index].key());
-                        written.push((*index, uncertainty.settle(Err(error))));
-                    }
+                    let failed = error.of_all(indexes.len());
+                    written.extend(indexes.iter().copied().zip(failed));
                 }
             }
         }
         written.extend(join_all.finish(self.channel).await);
         written.sort_by_key(|(index, _)| *index);
         Ok(written.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// The results of the writes of one call. Those that it has not written are added to `join_all`.
+    fn results_of<'a>(
+        &self,
+        table: &Table,
+        writes: &'a [Write],
+        indexes: &[usize],
+        reply: FinalReply,
+        join_all: &mut JoinAll<'a>,
+    ) -> Vec<(usize, Result<()>)>
+    where
+        Self: 'a,
+    {
+        if matches!(&reply.value, Value::Status(word) if word == "OK") {
+            return indexes.iter().map(|index| (*index, Ok(()))).collect();
+        }
+        let mut results = Vec::with_capacity(indexes.len());
+        let values = reply_for_each(reply.value, indexes.len());
+        for (index, value) in indexes.iter().zip(values) {
+            let write = &writes[*index];
+            let mut uncertainty = Uncertainty::after(reply.sent_before);
+            match script_result(value, table) {
+                Ok(ScriptResult::Done) => {
+                    results.push((*index, Ok(())));
+                    continue;
+                }
+                Ok(ScriptResult::RowPresent(row)) => {
+                    if let Err(error) = decode_present_row(row, table, write.key()) {
+                        uncertainty.add(Uncertainty::of(&error));
+                    }
+                }
+                Ok(ScriptResult::StaleCatalog) => self.store.layouts.clear(),
+                Ok(_) => {}
+                Err(error) => {
+                    let error = error.at(write.key());
+                    results.push((*index, uncertainty.settle(Err(error))));
+                    continue;
+                }
+            }
+            self.add_write(join_all, *index, write, uncertainty);
+        }
+        results
     }
 
     /// Writes rows of a table whose markers are in other slot groups: the rows of one slot group in as few transactions as

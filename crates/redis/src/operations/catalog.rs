@@ -83,7 +83,6 @@ impl OperationContext<'_> {
         self.layout_in(table, slot_group).await
     }
 
-    /// The layout of a table in a slot group.
     pub async fn layout_in(&self, table: &Arc<Table>, slot_group: u8) -> Result<Arc<Layout>> {
         loop {
             if let Some(layout) = self.cached_layout(table, slot_group)? {
@@ -158,26 +157,15 @@ impl OperationContext<'_> {
             // The entry of the whole table comes first: a slot group is never ahead of it.
             if drafts.is_empty() {
                 for (index, reply) in missing.into_iter().zip(replies) {
-                    let (slot_group, stored) = (slot_groups[index], decode_entry(reply, table)?);
-                    let key = keyspace.catalog_key(&table.name, slot_group);
-                    let entry = match compare(stored, &whole_table, slot_group, key)? {
-                        Comparison::Current(entry) => entry,
-                        Comparison::Outdated(draft) => {
-                            // Only the entry of the whole table says which unique values are built.
-                            drafts.push(EntryDraft {
-                                claimed: draft.claimed.filter(|_| !keyspace.clustered),
-                                ..draft
-                            });
-                            continue;
+                    match self.compare_group(table, &whole_table, slot_groups[index], reply)? {
+                        Comparison::Current(entry) if entry.lacks(table)? => lacks_unique = true,
+                        Comparison::Current(entry) => {
+                            let layout = Arc::new(entry.layout(keyspace, slot_groups[index]));
+                            self.store.layouts.insert(table, &layout);
+                            found[index] = Some(layout);
                         }
-                    };
-                    if entry.lacks(table)? {
-                        lacks_unique = true;
-                        continue;
+                        Comparison::Outdated(draft) => drafts.push(draft),
                     }
-                    let layout = Arc::new(entry.layout(keyspace, slot_group));
-                    self.store.layouts.insert(table, &layout);
-                    found[index] = Some(layout);
                 }
             }
             self.write_entries(drafts, table).await?;
@@ -185,6 +173,26 @@ impl OperationContext<'_> {
                 self.build_unique(table).await?;
             }
         }
+    }
+
+    /// Compares the entry of a slot group with the whole table.
+    fn compare_group(
+        &self,
+        table: &Arc<Table>,
+        whole_table: &Table,
+        slot_group: u8,
+        reply: Value,
+    ) -> Result<Comparison> {
+        let keyspace = &self.store.config.keyspace;
+        let key = keyspace.catalog_key(&table.name, slot_group);
+        let mut comparison = compare(decode_entry(reply, table)?, whole_table, slot_group, key)?;
+        if let Comparison::Outdated(draft) = &mut comparison
+            && keyspace.clustered
+        {
+            // Only the entry of the whole table says which unique values are built.
+            draft.claimed = None;
+        }
+        Ok(comparison)
     }
 
     /// The calls that read the catalog entries of a table: in these slot groups, and in a Cluster that of the whole table.
@@ -450,7 +458,6 @@ impl OperationContext<'_> {
         }
     }
 
-    /// Whether a table exists.
     pub async fn table_exists(&self, table: &Table) -> Result<bool> {
         let key = self.store.config.keyspace.table_key(&table.name);
         let reply = self

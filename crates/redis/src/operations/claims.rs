@@ -55,7 +55,6 @@ impl Intent {
 
 /// The evaluated items of a transaction.
 pub struct Items<'a> {
-    /// The tables.
     pub tables: &'a Tables<'a>,
     /// The items.
     pub writes: &'a [TransactionWrite],
@@ -86,7 +85,6 @@ impl<'a> Items<'a> {
         })
     }
 
-    /// Whether an item of this table claims a value.
     fn claims(&self, table: &Table, value: &UniqueValue) -> bool {
         let mut items = self.writes.iter().zip(self.evaluated);
         items.any(|(write, own)| {
@@ -154,7 +152,6 @@ enum Resolution {
     Again,
     /// Another row holds the value: this one.
     Taken(Key),
-    /// The own row has changed.
     RowChanged,
 }
 
@@ -486,7 +483,6 @@ impl OperationContext<'_> {
     }
 }
 
-/// The calls that undo claims.
 fn undo_calls(claims: &[DistributedClaim]) -> Vec<Call> {
     let own = claims
         .iter()

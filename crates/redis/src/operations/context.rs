@@ -22,7 +22,6 @@ pub struct StoreContext {
     pub topology: Arc<Topology>,
 }
 
-/// The context of one operation.
 #[derive(Clone, Copy)]
 pub struct OperationContext<'a> {
     /// What all operations share.

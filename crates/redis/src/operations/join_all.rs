@@ -24,7 +24,6 @@ pub struct JoinAll<'a> {
 }
 
 impl<'a> JoinAll<'a> {
-    /// Adds a write, with a channel of its own.
     pub fn add<F>(&mut self, channel: &Channel, index: usize, write: impl FnOnce(Channel) -> F)
     where
         F: Future<Output = Result<()>> + Send + 'a,

@@ -28,13 +28,11 @@ const MAX_ROWS: usize = 1_025;
 
 /// Reads one page of a query or scan.
 pub struct PageReader<'a> {
-    /// The context of the operation.
     pub context: &'a OperationContext<'a>,
     /// The table, as the catalog describes it.
     pub table: &'a Table,
     /// The index; none: the row set.
     pub index: Option<&'a Index>,
-    /// The filter.
     pub filter: Option<&'a Condition>,
     /// The attributes to return; none: all.
     pub attributes: Option<&'a [Path]>,
@@ -48,7 +46,6 @@ pub struct PageReader<'a> {
     pub segment: Option<(u32, u32)>,
 }
 
-/// The row of a member.
 struct FoundRow {
     /// The index of the member.
     member: usize,

@@ -197,7 +197,6 @@ impl OperationContext<'_> {
     }
 }
 
-/// Whether a row lists a value.
 pub fn lists_value(row: &StoredRow, value: &UniqueValue) -> bool {
     stored_unique_values(Some(row))
         .iter()

@@ -263,7 +263,6 @@ impl OperationContext<'_> {
     }
 }
 
-/// The item that an update returns.
 pub fn returned(update: &Update, old: Option<&Item>, new: Item) -> Option<Item> {
     match update.returning {
         Returning::Nothing => None,

@@ -28,7 +28,6 @@ impl Script {
         }
     }
 
-    /// The source.
     pub fn source(&self) -> &str {
         self.source.get_or_init(|| self.parts.concat())
     }

@@ -17,7 +17,6 @@ pub const SLOT_GROUPS: u8 = 64;
 const SLOTS: u16 = 16_384;
 const SLOTS_PER_GROUP: u16 = SLOTS / SLOT_GROUPS as u16;
 
-/// The hash tag of each slot group.
 pub const HASH_TAGS: [&str; SLOT_GROUPS as usize] = [
     "10", "18", "6h", "6d", "29", "21", "3", "4s", "1p", "1x", "1a", "1i", "b", "j", "s", "2d",
     "11", "19", "6i", "6a", "28", "20", "2", "4r", "1q", "1y", "1d", "1h", "c", "k", "r", "z",

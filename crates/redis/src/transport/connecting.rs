@@ -41,7 +41,6 @@ enum Step {
     Connect(vec::IntoIter<SocketAddr>, io::Error),
     /// The connection to one address is being established.
     Establish(OwnedFd, vec::IntoIter<SocketAddr>),
-    /// It signs in.
     SignIn(Connection, RoundTrip),
     /// It is open, or has failed.
     Ended,

@@ -15,7 +15,6 @@ use crate::transport::stream::{Stream, Wait};
 /// Why an exchange failed.
 #[derive(Debug)]
 pub enum TransportError {
-    /// It was stopped.
     Stopped(Stop),
     /// The connection broke.
     Broken(io::Error),
@@ -36,7 +35,6 @@ impl From<ProtocolError> for TransportError {
 }
 
 impl TransportError {
-    /// The server closed the connection.
     pub fn closed() -> Self {
         let ended = io::Error::new(Io::UnexpectedEof, "the server closed the connection");
         Self::Broken(ended)
@@ -86,9 +84,7 @@ impl TransportError {
 /// The most reads in one step, so that a server that sends without end keeps nobody else waiting.
 pub const MAX_READS: usize = 16;
 
-/// A connection.
 pub struct Connection {
-    /// The stream.
     pub stream: Stream,
     /// The bytes received.
     pub parser: Parser,

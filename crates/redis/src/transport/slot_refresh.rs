@@ -182,7 +182,6 @@ impl Step {
     }
 }
 
-/// The endpoints in a reply.
 fn endpoints(reply: &Value, node: &Node) -> Result<Vec<Option<Endpoint>>> {
     if let Value::Error(text) = reply
         && is_transient(text)

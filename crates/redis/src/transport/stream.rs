@@ -12,7 +12,6 @@ use rustls::ClientConnection;
 
 /// A stream to a server. Its socket does not block.
 pub enum Stream {
-    /// TCP.
     Tcp(TcpStream),
     /// TCP with TLS.
     Encrypted(Box<Encrypted<TcpStream>>),
@@ -24,7 +23,6 @@ pub enum Stream {
 pub enum Wait<'a> {
     /// An event of a socket.
     Socket(BorrowedFd<'a>, PollFlags),
-    /// Time.
     Time(Duration),
 }
 

@@ -22,7 +22,6 @@ const ATTEMPTS: usize = 5;
 /// Between two attempts while another connection recovers or closes the log.
 const BUSY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The result of a read.
 pub enum ReadResult {
     Reply(Reply),
     /// A table of the request must be created or extended first.

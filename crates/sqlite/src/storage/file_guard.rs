@@ -285,7 +285,6 @@ impl Drop for AfterClose {
 }
 
 impl FileGuard {
-    /// The id of the file.
     pub const fn id(&self) -> FileId {
         self.after_close.0
     }

@@ -101,7 +101,6 @@ pub fn poll(interrupt: &dyn Interrupt) -> bool {
 /// What a thread finds that closes the gate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Closed {
-    /// No thread is inside.
     Empty,
     /// A thread is inside and cannot leave.
     Occupied,

@@ -60,7 +60,6 @@ pub fn before() {
     }
 }
 
-/// Opens the gate in the parent.
 pub fn in_parent() {
     fork_gate::open_in_parent();
 }

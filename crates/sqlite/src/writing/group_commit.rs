@@ -90,20 +90,8 @@ fn transact<'a>(
     requests: &(impl Iterator<Item = &'a Request> + Clone),
 ) -> Option<Vec<Result<Reply>>> {
     let raw = &connection.raw;
-    let fail_all = |error: rusqlite::Error, outcome: Outcome| -> Option<Vec<Result<Reply>>> {
-        roll_back(connection);
-        if outcome == Outcome::NotApplied && !connection.is_in_place() {
-            return None;
-        }
-        let first = shared.explain(connection, error, outcome);
-        let mut answers: Vec<Result<Reply>> = requests
-            .clone()
-            .skip(1)
-            .map(|_| Err(first.for_another()))
-            .collect();
-        answers.insert(0, Err(first));
-        Some(answers)
-    };
+    let fail_all =
+        |error, outcome| fail_all(shared, connection, requests.clone().count(), error, outcome);
     let changes = raw.total_changes();
     let alone = requests.clone().nth(1).is_none();
     let started = Transaction::begin(connection, &shared.layouts, shared.config.max_item, alone);
@@ -130,40 +118,69 @@ fn transact<'a>(
             }
         }
     }
-    let ended = transaction.delete_expired().and_then(|()| {
-        // A commit is not stopped: afterwards its outcome would be unknown.
-        connection.deadline.clear();
-        raw.prepare_cached("COMMIT")?.raw_execute()
-    });
-    match ended {
-        Ok(_) => {
-            // A commit into a removed log is durable only if the log was copied into the database, as its index says. A
-            // transaction is copied completely or not at all. So if anything is missing, nothing of this one was
-            // applied, and it can be carried out again.
-            let durable = connection.keeps_commits()
-                || (raw.total_changes() != changes && connection.recovers_commits());
-            if durable {
-                transaction.publish_layouts();
-                Some(answers)
-            } else if connection.commit_may_be_found() {
-                let unknown = |_| Err(index_lost(shared));
-                Some(answers.into_iter().map(unknown).collect())
-            } else {
-                None
-            }
+    match commit(connection, &transaction, changes) {
+        Ok(Commit::Durable) => {
+            transaction.publish_layouts();
+            Some(answers)
         }
+        Ok(Commit::Unknown) => Some(index_lost(shared).of_all(answers.len())),
+        Ok(Commit::Lost) => None,
         Err(error) => {
-            let unknown = error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
-            fail_all(
-                error,
-                if unknown {
-                    Outcome::Unknown
-                } else {
-                    Outcome::NotApplied
-                },
-            )
+            let outcome = match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::SystemIoFailure) => Outcome::Unknown,
+                _ => Outcome::NotApplied,
+            };
+            fail_all(error, outcome)
         }
     }
+}
+
+/// What became of a commit.
+enum Commit {
+    Durable,
+    /// Other processes may still find it.
+    Unknown,
+    /// Nothing of the transaction was applied, because the files are lost.
+    Lost,
+}
+
+/// Commits a transaction. `changes` is what the connection had changed before it.
+fn commit(
+    connection: &Connection,
+    transaction: &Transaction<'_>,
+    changes: u64,
+) -> rusqlite::Result<Commit> {
+    transaction.delete_expired()?;
+    // A commit is not stopped: afterwards its outcome would be unknown.
+    connection.deadline.clear();
+    connection.raw.prepare_cached("COMMIT")?.raw_execute()?;
+    // A commit into a removed log is durable only if the log was copied into the database, as its index says. A
+    // transaction is copied completely or not at all. So if anything is missing, nothing of this one was applied, and it
+    // can be carried out again.
+    let has_changed = || connection.raw.total_changes() != changes;
+    Ok(
+        if connection.keeps_commits() || (has_changed() && connection.recovers_commits()) {
+            Commit::Durable
+        } else if connection.commit_may_be_found() {
+            Commit::Unknown
+        } else {
+            Commit::Lost
+        },
+    )
+}
+
+/// The answers to all requests of a transaction that failed. `None`: nothing was applied, because the files are lost.
+fn fail_all(
+    shared: &Shared,
+    connection: &Connection,
+    requests: usize,
+    error: rusqlite::Error,
+    outcome: Outcome,
+) -> Option<Vec<Result<Reply>>> {
+    roll_back(connection);
+    let is_lost = outcome == Outcome::NotApplied && !connection.is_in_place();
+    let answers = || shared.explain(connection, error, outcome).of_all(requests);
+    (!is_lost).then(answers)
 }
 
 /// Rolls back. If this fails too, the connection is closed.

@@ -139,7 +139,6 @@ pub fn before_fork() {
     GATE.close();
 }
 
-/// Opens it in the parent.
 pub fn in_parent() {
     GATE.open();
 }

@@ -58,7 +58,6 @@ impl Services {
         }
     }
 
-    /// The last request.
     pub fn last(&self) -> Option<LastRequest> {
         locked(&self.last).take()
     }
