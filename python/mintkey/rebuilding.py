@@ -10,6 +10,7 @@ from mintkey.errors import ConditionFailed
 
 if TYPE_CHECKING:
     from mintkey import _core
+    from mintkey.attributes import Attribute
     from mintkey.conditions import Action
     from mintkey.instance_state import State
     from mintkey.schema import Schema
@@ -59,18 +60,17 @@ class Rebuild:
             # The update reports a missing row, or inserts it with its own values.
             self._guard = None
             return {}
-        before = self._schema.codec.decode(self._row)
-        attributes = self._schema.attributes
-        self._guard = Condition.every(
-            [
-                attributes[part].does_not_exist() if before.get(part) is None else attributes[part] == before[part]
-                for part in self._parts
-                if part not in self._key_parts
-            ]
-        )
-        after = self._schema.decode_stored(self._schema.codec.updated(self._row, sent, actions))
-        built = self._derived.rebuilt(self._names, after)
+        parts = [self._schema.attributes[part] for part in self._parts if part not in self._key_parts]
+        self._guard = Condition.every([self._is_same(part, self._row) for part in parts])
+        after = self._schema.codec.updated(self._row, sent, actions)
+        built = self._derived.rebuilt(self._names, self._schema.decode_stored(after, self._parts))
         return built
+
+    @staticmethod
+    def _is_same(part: Attribute[Any], row: _core.Item) -> Condition:
+        """Return the condition that a part has the same stored text, which need not be the one that a save writes."""
+        seen = row.get(part.stored_name)
+        return part.does_not_exist() if seen is None else Condition(part, part._label, part._steps, "==", (seen,))
 
     def _read(self, key: _core.Key) -> Operation[_core.Item | None]:
         # In a list, it is sent at once, also in a batch or a pipeline, which suspend an operation at a single request.

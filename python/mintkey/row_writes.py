@@ -100,7 +100,7 @@ class RowWriteMixin(ChainMixin[M]):
             # The row may be of a subclass.
             schema: Schema = row.__mintkey_schema__
             known = {name: getattr(row, name) for name in schema.given_keys}
-            return updates.update_by_key(schema, key, known, changes, condition=condition)
+            return updates.update_by_key(schema, key, known, changes, condition=condition, is_checked=True)
 
         return update
 

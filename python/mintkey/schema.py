@@ -407,10 +407,14 @@ class Schema:
         self.add_defaults(values)
         return values
 
-    def decode_stored(self, item: _core.Item) -> dict[str, Any]:
-        """Return the values of a stored item, and the parts of its key. Its index keys are built from these."""
+    def decode_stored(self, item: _core.Item, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Return the values of a stored item, and the parts of its key. With `names` only these are decoded."""
         try:
-            values = self.codec.decode(item)
+            if names is None:
+                values = self.codec.decode(item)
+            else:
+                stored = {name: item.get(name) for name in (self.attributes[name].stored_name for name in names)}
+                values = self.codec.decode_plain(stored)
         except UnreadableItem as error:
             raise self.located(error, item) from error.__cause__
         self._complete_key(values, item)

@@ -139,6 +139,11 @@ class Template:
             raise self._error(f"{{{name}}}: this {type(attribute).__name__} cannot be a part of a key")
         if getattr(attribute, "template", None) is not None:
             raise self._error(f"{{{name}}} is built from a template itself: name its parts")
+        if attribute.discriminator:
+            raise self._error(
+                f"{{{name}}} is the discriminator, which cannot be a part: declare {self.name} in each class, with a "
+                "template that begins with the name of the class"
+            )
         if isinstance(attribute, (DatetimeAttribute, DateAttribute)) and spec:
             return self._time_conversion(attribute, spec)
         if attribute.key_kind == "number":

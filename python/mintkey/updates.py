@@ -199,11 +199,16 @@ def update_by_key(
     condition: Condition | None = None,
     upsert: bool = False,
     return_old: bool = False,
+    is_checked: bool = False,
 ) -> Operation[_core.Item | None]:
-    """Like `update`, without an instance: no hooks run, and a version is incremented without a check."""
+    """Like `update`, without an instance: no hooks run, and a version is incremented without a check.
+
+    A condition that `is_checked` is that of a result, which may name attributes of other classes in the table.
+    """
 
     def updating() -> Operation[_core.Item | None]:
-        check_condition(schema, condition)
+        if not is_checked:
+            check_condition(schema, condition)
         _check_fields(schema, None, changes.values)
         _, old = yield from _update_or_insert(
             schema,

@@ -1,13 +1,14 @@
-"""Index keys from templates, of rows that were loaded in part or lack values that have a default on load."""
+"""Index keys from templates, of rows that were loaded in part, lack a default on load, or cannot be read as a whole."""
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
 from mintkey import AutoGenerate, Index, Model, ModelConfig
-from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.attributes import DatetimeAttribute, NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import NotLoaded
 
 
@@ -32,6 +33,16 @@ class Setting(Model):
     by_group = Index("group")
     size = NumberAttribute(default=1, default_on_load=True)
     version = VersionAttribute()
+
+
+class Visit(Model):
+    model_config = ModelConfig(table="visits")
+    id = StringAttribute(partition_key=True)
+    at = DatetimeAttribute()
+    left_at = DatetimeAttribute()
+    room = StringAttribute(default="hall")
+    place = StringAttribute(template="{room}#{at:%Y-%m-%d}")
+    by_place = Index("place")
 
 
 async def on_board(do: Any, owner: str, status: str) -> list[str]:
@@ -106,3 +117,21 @@ async def test_a_default_on_load_is_no_part_until_it_is_stored(do):
     await do.update(second, Setting.language.remove())
     assert await of_language(do, "en") == ["3"]
     assert (second.language, second.is_dirty) == ("en", False)
+
+
+async def test_a_row_that_cannot_be_read_as_a_whole_gets_index_keys(do, raw):
+    day = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    await do.count(Visit)  # creates the table with its index
+    rows = raw(Visit, at=StringAttribute(), left_at=StringAttribute(), room=StringAttribute())
+    for number in "123":
+        # Another program has written the time in another form, and no time at all.
+        await do.save(
+            rows(id=number, at="2024-01-01T00:00:00Z", left_at="soon", room="door" if number == "1" else None)
+        )
+    await do.update_by_key(Visit, "1", room="bar")
+    assert await do.backfill(Visit, "room") == 2
+    assert await do.count(Visit.by_place.query(room="hall", at=day)) == 2
+    assert await do.update(Visit.query.filter(room="hall"), room="bar") == 2
+    assert await do.count(Visit.by_place.query(room="bar", at=day)) == 3
+    await do.update_by_key(Visit, "1", Visit.at.remove())
+    assert await do.count(Visit.by_place.query(room="bar", at=day)) == 2

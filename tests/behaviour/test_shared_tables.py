@@ -543,3 +543,25 @@ async def test_discriminators_need_no_templates(do, people, caplog):
     await do.count(Person)
     await do.count(Machine)
     assert [record for record in caplog.records if record.name == "mintkey.tables"] == []
+
+
+async def test_a_base_class_writes_rows_whose_keys_have_other_templates(do):
+    class Device(Model):
+        model_config = ModelConfig(table="devices")
+        pk = StringAttribute(partition_key=True, template="SITE#{site}")
+        sk = StringAttribute(sort_key=True, template="DEVICE#{id}")
+        site = StringAttribute()
+        id = StringAttribute()
+        kind = StringAttribute(discriminator=True)
+        n = NumberAttribute(default=0)
+
+    class Sensor(Device):
+        sk = StringAttribute(sort_key=True, template="SENSOR#{id}")
+
+    for device in (Device(site="a", id="1"), Sensor(site="a", id="2"), Sensor(site="a", id="3", n=5)):
+        await do.save(device)
+    assert await do.update(Device.query(site="a"), Device.n.add(1)) == 3
+    assert await do.update(Device.query.filter(n=1), n=7) == 2
+    assert await do.update(Sensor.query(site="a"), n=8) == 2
+    assert [(device.id, device.n) for device in await do.all(Device.query(site="a"))] == [("1", 7), ("2", 8), ("3", 8)]
+    assert await do.delete(Device.query(site="a").filter(n=8)) == 2

@@ -74,6 +74,17 @@ def test_what_is_no_template(template, message):
     assert (wrong.value.model, wrong.value.attribute) == ("Thing", "sk")
 
 
+def test_a_discriminator_is_no_part():
+    with pytest.raises(
+        ConfigurationError, match=r"Thing\.group: .*\{kind\} is the discriminator, which cannot be a part"
+    ):
+
+        class Thing(Model):
+            id = StringAttribute(partition_key=True)
+            kind = StringAttribute(discriminator=True)
+            group = StringAttribute(template="{kind}#{id}")
+
+
 @pytest.mark.parametrize(
     "template",
     [
