@@ -170,7 +170,7 @@ class Operand(Generic[M, T]):
             label = f"{label[: _LONGEST_LABEL // 2]}…{label[-_LONGEST_LABEL // 2 :]}"
         steps = self._steps
         if len(steps) >= _core.MAX_VALUE_LEVELS:
-            raise InvalidValue(f"{label}: a path has at most {_core.MAX_VALUE_LEVELS} levels (the limit of DynamoDB)")
+            raise InvalidValue(f"{label}: a path has at most {_core.MAX_VALUE_LEVELS} steps (the limit of DynamoDB)")
         declared = None if self._declared is None else self._declared.member(label, step)
         if isinstance(step, str):
             if not step:

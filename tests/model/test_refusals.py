@@ -87,8 +87,8 @@ REFUSALS: list[tuple[Any, Any, str]] = [
     ),
     (
         ListAttribute(),
-        nested(32),
-        "lists and maps nest deeper than 32 levels",
+        nested(31),
+        "lists and maps nest deeper than 31 levels",
     ),
     (MapAttribute(), {1: 2}, "a map's keys are str, got int"),
     (

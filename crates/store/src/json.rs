@@ -22,6 +22,8 @@ use crate::number::Number;
 use crate::size::MAX_DEPTH;
 use crate::value::{Item, Map, Name, Value};
 
+/// The depth to which values are read. It is one more than what is written, for rows of other programs.
+const DEEPEST: usize = MAX_DEPTH + 1;
 const BINARY: &str = "$B";
 const STRING_SET: &str = "$SS";
 const NUMBER_SET: &str = "$NS";
@@ -329,7 +331,7 @@ struct ValueSeed<'a> {
 
 impl ValueSeed<'_> {
     fn check_depth<E: serde::de::Error>(&self) -> result::Result<(), E> {
-        if self.depth > MAX_DEPTH {
+        if self.depth > DEEPEST {
             return Err(E::custom("nested too deeply"));
         }
         Ok(())

@@ -7,8 +7,8 @@ use crate::value::{Item, Map, Name, Value};
 
 /// The bytes an item may have.
 pub const MAX_ITEM: usize = 400 * 1024;
-/// How deep lists and maps may lie in each other.
-pub const MAX_DEPTH: usize = 32;
+/// How deep lists and maps may nest. `DynamoDB` has 32 levels, of which what is inside the innermost one is the last.
+pub const MAX_DEPTH: usize = 31;
 
 /// The bytes an item counts: the names and the values of its attributes.
 #[must_use]

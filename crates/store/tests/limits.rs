@@ -86,9 +86,9 @@ fn items_over_a_limit_are_refused_and_say_why() {
     assert!(error.message.contains("text (104 bytes)"), "{error}");
     check_item(&large, &table(), item_size(&large)).unwrap();
     let nested = |levels: usize| (0..levels).fold(Value::Null, |value, _| list(&[value]));
-    check_item(&item(&[("a", nested(32))]), &table(), 1000).unwrap();
+    check_item(&item(&[("a", nested(31))]), &table(), 1000).unwrap();
     for bad in [
-        item(&[("a", nested(33))]),
+        item(&[("a", nested(32))]),
         item(&[("", 1.into())]),
         item(&[("a", Value::Map(item(&[("", 1.into())])))]),
         item(&[("a", list(&[strings(&[])]))]),
@@ -99,7 +99,7 @@ fn items_over_a_limit_are_refused_and_say_why() {
         );
     }
     // What may be stored can be read.
-    let deepest = item(&[("a", nested(32))]);
+    let deepest = item(&[("a", nested(31))]);
     assert_eq!(
         mintkey_store::json::decode(&mintkey_store::json::encode(&deepest)).unwrap(),
         deepest

@@ -357,7 +357,7 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
             return unconverted
         converter = self.from_minted(auto)
         if converter is None:
-            raise self._declaration_error(f"{self._misfit(auto)}")
+            raise self._declaration_error(self._misfit(auto))
         return converter
 
     def _misfit(self, auto: Auto) -> str:

@@ -42,7 +42,7 @@ _JSON = (str, int, float, bool, type(None))
 #: The maximum nesting of JSON that is written. `deepcopy` and `pickle` recurse for each level; deeper rows are read.
 _JSON_LEVELS = 64
 #: The maximum nesting of values of a type, in JSON as in maps. pydantic needs kilobytes of the stack for each level.
-MAX_LEVELS = _core.MAX_VALUE_LEVELS
+MAX_LEVELS = 32
 
 
 class _Document(Attribute[T, V]):

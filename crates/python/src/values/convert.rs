@@ -275,15 +275,17 @@ pub fn to_value(object: &Bound<'_, PyAny>, level: usize) -> Converted<Value> {
     if object.is_instance_of::<PyInt>() || object.is_instance_of::<PyFloat>() {
         return number(Kind::Number, object).map(Value::Number);
     }
-    if level > MAX_DEPTH {
+    let dict = object.cast::<PyDict>();
+    let is_list = object.is_instance_of::<PyList>();
+    if level > MAX_DEPTH && (is_list || dict.is_ok()) {
         return refuse(format!(
             "lists and maps nest deeper than {MAX_DEPTH} levels"
         ));
     }
-    if let Ok(dict) = object.cast::<PyDict>() {
+    if let Ok(dict) = dict {
         return map(dict, level);
     }
-    if object.is_instance_of::<PyList>() {
+    if is_list {
         return list(object, level);
     }
     if object.is_instance_of::<PyTuple>() {
