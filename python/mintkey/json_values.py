@@ -1,8 +1,7 @@
 """The JSON of attributes: `form_of` returns how the values of an attribute are written and read in JSON.
 
-All JSON is plain: dicts, lists, text, numbers, booleans and None. Each value is read back as it was written. In lists
-and maps whose elements are not declared, values that JSON lacks are objects with one entry, whose name begins with one
-`$`, such as `{"$B": "AAE="}` for bytes. Other names that begin with `$` have one more there.
+In lists and maps whose elements are not declared, a value that JSON lacks is an object with one entry, whose name
+begins with one `$`, such as `{"$B": "AAE="}` for bytes. Other names that begin with `$` have one more there.
 """
 
 from __future__ import annotations

@@ -210,3 +210,26 @@ def test_a_boolean_in_json_is_no_number():
     for name, plain in (("number", "true"), ("ratio", "false"), ("ratios", "[1, true]")):
         with pytest.raises(InvalidValue, match=rf"{name}.*expected a number, got bool"):
             Counted.from_json(f'{{"pk": "a", "{name}": {plain}}}')
+
+
+class Deep(Model):
+    model_config = ModelConfig(table="deep_values")
+    pk = StringAttribute(partition_key=True)
+    things = ListAttribute()
+    data = MapAttribute()
+
+
+async def test_the_deepest_values_are_kept(do):
+    things: Any = "x"
+    empty: Any = []
+    data: Any = {"b": {1, 2}}
+    for _ in range(30):
+        things, empty, data = [things], [empty], {"a": data}
+    await do.save(Deep(pk="a", things=[things], data=data))
+    await do.update_by_key(Deep, {"pk": "b"}, things=empty, upsert=True)
+    loaded = await do.get(Deep, pk="a")
+    assert (loaded.things, loaded.data) == ([things], data)
+    assert (await do.get(Deep, pk="b")).things == empty
+    for deeper in ([[things]], [empty]):
+        with pytest.raises(InvalidValue, match="deeper than 31 levels"):
+            await do.save(Deep(pk="c", things=deeper))

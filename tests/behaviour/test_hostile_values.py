@@ -432,20 +432,6 @@ async def test_long_chains_of_conditions_work(do):
     assert await do.count(Thing, ~one_of, unlike) == 1
 
 
-async def test_the_deepest_values_are_kept(do):
-    deepest_list: Any = "x"
-    for _ in range(31):
-        deepest_list = [deepest_list]
-    deepest_map: Any = {"b": {1, 2}}
-    for _ in range(30):
-        deepest_map = {"a": deepest_map}
-    await do.save(Thing(pk="a", things=deepest_list, data=deepest_map))
-    await do.update_by_key(Thing, {"pk": "b"}, things=nested(30), upsert=True)
-    loaded = await do.get(Thing, pk="a")
-    assert (loaded.things, loaded.data) == (deepest_list, deepest_map)
-    assert (await do.get(Thing, pk="b")).things == nested(30)
-
-
 @pytest.mark.parametrize("levels", [31, 1_000, 100_000])
 async def test_deep_values_are_refused_on_every_way(do, levels):
     await do.save(Thing(pk="kept", text="kept"))

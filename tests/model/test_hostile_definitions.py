@@ -309,7 +309,7 @@ def test_deep_conditions_end_no_thread_with_a_small_stack():
 def test_deep_values_end_no_thread_with_a_small_stack():
     told = in_a_small_thread("""
         deep = []
-        for _ in range(31):
+        for _ in range(30):
             deep = [deep]
         Order(pk="a", things=deep).save()
         print(Order.get(pk="a").things == deep)
