@@ -8,9 +8,7 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mintkey import arguments, batches, updates
 from mintkey.attributes.containers import SetAttribute
-from mintkey.cursors import Cursors
 from mintkey.errors import (
     BatchIncomplete,
     ConditionFailed,
@@ -21,16 +19,18 @@ from mintkey.errors import (
     nearest,
     shortened,
 )
-from mintkey.page_cursors import AT_ONCE
+from mintkey.methods.tables import TableMixin
+from mintkey.operations import arguments, batches, updates
+from mintkey.operations.suspended import CHUNK
+from mintkey.results.cursors import Cursors
+from mintkey.results.page_cursors import AT_ONCE
 from mintkey.stores import store_of
-from mintkey.suspended import CHUNK
-from mintkey.tables import TableMixin
 
 if TYPE_CHECKING:
     from mintkey import _core
     from mintkey.attributes.base import Attribute
+    from mintkey.definitions.schema import Schema
     from mintkey.queries import Result
-    from mintkey.schema import Schema
     from mintkey.stores import Operation
 
 __all__ = ["BackfillMixin", "BackfillProgress"]

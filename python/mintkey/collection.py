@@ -7,14 +7,14 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from mintkey import plans
 from mintkey.conditions import Action, Condition
+from mintkey.definitions.schema import Schema
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, nearest, shortened
 from mintkey.lookups import Q, Test, resolved
+from mintkey.operations.writing import run_hooks
 from mintkey.queries import OnUnreadable, Options, Page, Result
-from mintkey.schema import Schema
+from mintkey.results import plans
 from mintkey.stores import store_of
-from mintkey.writing import run_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self

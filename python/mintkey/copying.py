@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from mintkey import _core
 from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, find, key_names, missing_file, tables
-from mintkey.comparing_stores import Difference, compare_table
-from mintkey.copy_segments import Codecs, Copied, Segment, Stores, Table, run_segments
-from mintkey.copy_state import CopyState, Failure, TableState
+from mintkey.copies.comparing import Difference, compare_table
+from mintkey.copies.segments import Codecs, Copied, Segment, Stores, Table, run_segments
+from mintkey.copies.state import CopyState, Failure, TableState
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
 from mintkey.rate_limit import RateLimit, checked
 from mintkey.raw import OnConflict, RawTable, check_on_conflict

@@ -17,7 +17,7 @@ from mintkey.errors import InvalidValue, nearest, shortened
 
 if TYPE_CHECKING:
     from mintkey.attributes import Attribute
-    from mintkey.schema import Schema
+    from mintkey.definitions.schema import Schema
 
 __all__ = ["ClientFilter", "Q", "Test", "every", "keyword_tests", "resolved"]
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mintkey import _core, arguments
+from mintkey import _core
 from mintkey.attributes import (
     Attribute,
     BinarySetAttribute,
@@ -44,17 +44,19 @@ from mintkey.attributes.comparing import is_model
 from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.elements import scalar_attribute
 from mintkey.attributes.members import allows_none, annotated, without_none
-from mintkey.batched import BatchMixin
-from mintkey.declarations import table_name
+from mintkey.definitions.declarations import table_name
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
-from mintkey.expiring import ExpiryMixin
 from mintkey.generators import auto
 from mintkey.indexes import Index
 from mintkey.instance_state import LazyState, WeakSlot, all_values, pickled, set_slot, unpickled
+from mintkey.methods.batched import BatchMixin
+from mintkey.methods.expiring import ExpiryMixin
+from mintkey.methods.query_access import QueryAccess
+from mintkey.methods.serializing import JsonMixin
+from mintkey.methods.tables import TableMixin
 from mintkey.model import Model
 from mintkey.model_config import ModelConfig
-from mintkey.query_access import QueryAccess
-from mintkey.tables import TableMixin
+from mintkey.operations import arguments
 
 __all__ = ["Mapped", "mapped"]
 
@@ -422,7 +424,7 @@ def _members_of_model() -> dict[str, Any]:
     """Return the methods and properties of `Model`, also the private ones that they call."""
     members: dict[str, Any] = {}
     for base in reversed(Model.__mro__[:-1]):
-        if base.__module__ == "mintkey.serializing":
+        if base is JsonMixin:
             continue
         for name, member in vars(base).items():
             is_own = not name.startswith("__") and name not in _NOT_TAKEN and name not in {"_stored", "_kept", "_state"}

@@ -9,36 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, overload
 
-from mintkey import _core, arguments, loading, operations, plans
+from mintkey import _core
 from mintkey.attributes import Attribute
 from mintkey.attributes.base import own_copy
 from mintkey.backfilling import BackfillMixin
-from mintkey.batched import BatchMixin
-from mintkey.changing import WriteMixin
 from mintkey.conditions import Condition
-from mintkey.constructor import constructor
-from mintkey.discriminators import loader
+from mintkey.definitions.constructor import constructor
+from mintkey.definitions.discriminators import loader
+from mintkey.definitions.schema import Schema
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, safe_repr, shortened
-from mintkey.expiring import ExpiryMixin
-from mintkey.images import ImageMixin
 from mintkey.instance_state import LazyState, State, all_values, moment, pickled, set_slot, unpickled
-from mintkey.keyed import KeyMixin
 from mintkey.lookups import Q
+from mintkey.methods.batched import BatchMixin
+from mintkey.methods.changing import WriteMixin
+from mintkey.methods.expiring import ExpiryMixin
+from mintkey.methods.images import ImageMixin
+from mintkey.methods.keyed import KeyMixin
+from mintkey.methods.query_access import QueryAccess, QueryAccessor
+from mintkey.methods.serializing import JsonMixin, to_dict
+from mintkey.methods.tables import TableMixin
 from mintkey.model_config import ModelConfig
-from mintkey.page_cursors import check_default_order
+from mintkey.operations import arguments, item_operations, loading
+from mintkey.operations.writing import refuse_async_hooks
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
-from mintkey.query_access import QueryAccess, QueryAccessor
-from mintkey.schema import Schema
-from mintkey.serializing import JsonMixin, to_dict
+from mintkey.results import plans
+from mintkey.results.page_cursors import check_default_order
 from mintkey.stores import store_of
-from mintkey.tables import TableMixin
-from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mintkey.loading import Selectable
+    from mintkey.operations.loading import Selectable
     from mintkey.stores import Operation, Store
 
 __all__ = ["Model"]
@@ -367,7 +369,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         pipeline: Pipeline | None,
     ) -> Operation[None]:
         schema = self.__mintkey_schema__
-        saving = operations.save(
+        saving = item_operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
         return through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
@@ -417,7 +419,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         instance = cls._constructed(values)
-        creating = operations.save(
+        creating = item_operations.save(
             schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
         )
         return (
@@ -477,23 +479,23 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         if parts:
             named = arguments.positional_key(schema, parts, named, cls.get)
         elif attributes is None and named.keys() == schema.plain_key:
-            return operations.get(schema, schema.codec.key(named), cls._loaded, consistent=consistent)
+            return item_operations.get(schema, schema.codec.key(named), cls._loaded, consistent=consistent)
         key, further = arguments.key(schema, named, cls.get)
         must = arguments.equalities(schema, further)
         selected = None if attributes is None else loading.with_names(loading.selection(schema, attributes), further)
-        return operations.get(schema, key, cls._loaded, must, consistent=consistent, attributes=selected)
+        return item_operations.get(schema, key, cls._loaded, must, consistent=consistent, attributes=selected)
 
     def refresh(self, *, consistent: bool = True) -> None:
         """Read the row again and discard local changes. Raises `ItemGone` if the row no longer exists."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
         refuse_async_hooks(schema, "after_load")
-        store.run(operations.refresh(schema, self, consistent=consistent))
+        store.run(item_operations.refresh(schema, self, consistent=consistent))
 
     async def arefresh(self, *, consistent: bool = True) -> None:
         """Async version of `refresh()`."""
         schema = self.__mintkey_schema__
-        await store_of(schema).arun(operations.refresh(schema, self, consistent=consistent))
+        await store_of(schema).arun(item_operations.refresh(schema, self, consistent=consistent))
 
     @classmethod
     def scan(

@@ -18,15 +18,15 @@ from mintkey.errors import (
     cause,
     shortened,
 )
-from mintkey.suspended import CHUNK, STORE_FAILURES, JoinedWrites, SuspendedWrite, failures, resume_all
-from mintkey.writing import pending_write_error, refuse_async_hooks
+from mintkey.operations.suspended import CHUNK, STORE_FAILURES, JoinedWrites, SuspendedWrite, failures, resume_all
+from mintkey.operations.writing import pending_write_error, refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mintkey import _core
+    from mintkey.definitions.schema import Schema
     from mintkey.hooks import HookKind
-    from mintkey.schema import Schema
     from mintkey.stores import Operation, Store
 
 __all__ = ["Pipeline", "pipeline"]

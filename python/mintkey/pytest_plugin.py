@@ -78,7 +78,7 @@ def _of_test(url: str) -> str:
 @contextmanager
 def _tables_of_test(store: Store, url: str) -> Iterator[None]:
     """Create the table of each model at its first use, where the store does not, and delete them at the end."""
-    from mintkey import table_operations
+    from mintkey.operations import table_operations
 
     claim = store.claim
     used: dict[int, Any] = {}
@@ -101,8 +101,8 @@ def _tables_of_test(store: Store, url: str) -> Iterator[None]:
 
 def _delete_tables(url: str, schemas: Iterable[Any]) -> None:
     """Delete the tables of these models. The test may have closed its store, so another one deletes them."""
-    from mintkey import table_operations
     from mintkey.errors import MintkeyError
+    from mintkey.operations import table_operations
     from mintkey.stores import Store
 
     failure = None

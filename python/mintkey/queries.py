@@ -9,19 +9,21 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
-from mintkey import _core, loading, plans
-from mintkey.arguments import consistency, not_a_flag, unique_hint
-from mintkey.chains import MAX_ITEMS, OnUnreadable, Options, checked_integer
+from mintkey import _core
 from mintkey.conditions import Condition
-from mintkey.cursors import Cursors
+from mintkey.definitions.schema import Schema
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, shortened
 from mintkey.instance_state import fetched
 from mintkey.lookups import every
-from mintkey.page_cursors import AT_ONCE, PageCursor, PageFilter, SegmentedCursor, TopN
-from mintkey.row_writes import RowWriteMixin
-from mintkey.schema import Schema
+from mintkey.operations import loading
+from mintkey.operations.arguments import consistency, not_a_flag, unique_hint
+from mintkey.operations.writing import refuse_async_hooks
+from mintkey.results import plans
+from mintkey.results.chains import MAX_ITEMS, OnUnreadable, Options, checked_integer
+from mintkey.results.cursors import Cursors
+from mintkey.results.page_cursors import AT_ONCE, PageCursor, PageFilter, SegmentedCursor, TopN
+from mintkey.results.row_writes import RowWriteMixin
 from mintkey.stores import store_of
-from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from mintkey import _core
 from mintkey.catalog import TableInfo, codec_of, existing, key_names
-from mintkey.cursors import Cursors
 from mintkey.errors import (
     CONVERSION_ERRORS,
     InvalidValue,
@@ -30,6 +29,7 @@ from mintkey.errors import (
     nearest,
     shortened,
 )
+from mintkey.results.cursors import Cursors
 from mintkey.stores import Store
 
 if TYPE_CHECKING:

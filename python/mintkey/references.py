@@ -23,17 +23,18 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from mintkey import _core, arguments, operations
+from mintkey import _core
 from mintkey.attributes.base import Attribute, Normalized
 from mintkey.attributes.options import Default, Maybe, Sure
 from mintkey.attributes.reading import NUMBERS
-from mintkey.derived import COMPOUND_KEY
+from mintkey.definitions.derived import COMPOUND_KEY
+from mintkey.definitions.schema import StoredKey
+from mintkey.definitions.templates import key_text, key_value
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, nearest, shortened
 from mintkey.model import Model
-from mintkey.schema import StoredKey
+from mintkey.operations import arguments, item_operations
+from mintkey.operations.writing import refuse_async_hooks
 from mintkey.stores import store_of
-from mintkey.templates import key_text, key_value
-from mintkey.writing import refuse_async_hooks
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as DefaultingTypeVar
     from typing_extensions import Unpack
 
-    from mintkey.arguments import Key
     from mintkey.attributes.base import ModelAttribute
-    from mintkey.schema import Schema
+    from mintkey.definitions.schema import Schema
+    from mintkey.operations.arguments import Key
 
     M = DefaultingTypeVar("M", bound=Model, default=Any)
     Read = DefaultingTypeVar("Read", default="Ref[M] | None", covariant=True)
@@ -247,7 +248,7 @@ class Ref(Generic[M]):
         schema = self.model.__mintkey_schema__
         refuse_async_hooks(schema, "after_load")
         found: M | None = store_of(schema).run(
-            operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
+            item_operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
         )
         return found
 
@@ -257,7 +258,7 @@ class Ref(Generic[M]):
             return self._instance  # type: ignore[no-any-return]
         schema = self.model.__mintkey_schema__
         found: M | None = await store_of(schema).arun(
-            operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
+            item_operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
         )
         return found
 

@@ -19,7 +19,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 from mintkey import _core
-from mintkey.discriminators import Footprint
+from mintkey.definitions.discriminators import Footprint
+from mintkey.definitions.schema import Schema
 from mintkey.errors import ConfigurationError, MintkeyError, shortened
 from mintkey.monitoring import (
     C,
@@ -33,7 +34,6 @@ from mintkey.monitoring import (
     ping_failure,
 )
 from mintkey.rate_limit import LimitedRequest, RateLimit, checked
-from mintkey.schema import Schema
 
 if TYPE_CHECKING:
     import asyncio

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from mintkey import _core, arguments, operations, updates
+from mintkey import _core
 from mintkey.conditions import Action, Condition, not_a_condition
 from mintkey.errors import (
     ConfigurationError,
@@ -22,16 +22,17 @@ from mintkey.errors import (
 )
 from mintkey.instance_state import State, moment, state_of
 from mintkey.model import Model
+from mintkey.operations import arguments, item_operations, updates
+from mintkey.operations.suspended import SuspendedWrite, resume_each
+from mintkey.operations.writing import refuse_async_hooks, run_hooks
 from mintkey.stores import store_of
-from mintkey.suspended import SuspendedWrite, resume_each
-from mintkey.writing import refuse_async_hooks, run_hooks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from mintkey.arguments import Key
+    from mintkey.definitions.schema import Schema
     from mintkey.hooks import HookKind
-    from mintkey.schema import Schema
+    from mintkey.operations.arguments import Key
     from mintkey.stores import Operation, Store
 
 __all__ = ["Transaction", "atransact_get", "transact_get", "transaction"]
@@ -99,7 +100,7 @@ class _Save(SuspendedWrite):
         state: State | None = getattr(instance, "_kept", None)
         is_new = getattr(instance, "_stored", None) is None if state is None else state.is_unwritten
         if not direct or condition is not None or not is_new:
-            self._operation = operations.save(
+            self._operation = item_operations.save(
                 schema,
                 instance,
                 condition=condition,
@@ -147,10 +148,10 @@ class _Save(SuspendedWrite):
             super().withdraw(error)
             return
         self.request, self.error, self._prepared = None, error, None
-        operations.record_generated_keys(self._schema, self.item, self._minted)
+        item_operations.record_generated_keys(self._schema, self.item, self._minted)
 
     def _succeed(self, prepared: _core.Item) -> None:
-        operations.mark_stored(self._schema, self.item, prepared, self._sent)
+        item_operations.mark_stored(self._schema, self.item, prepared, self._sent)
         self.request, self.ended, self._prepared = None, True, None
 
     def _failed(
@@ -162,7 +163,7 @@ class _Save(SuspendedWrite):
     def _failing(self, prepared: _core.Item | BaseException, error: BaseException | None) -> Operation[None]:
         self._prepared = None
         *_, insert = self._options
-        return operations.failed_save(self._schema, self.item, self._minted, prepared, error, insert=insert)
+        return item_operations.failed_save(self._schema, self.item, self._minted, prepared, error, insert=insert)
 
 
 class Transaction:
@@ -218,7 +219,7 @@ class Transaction:
         schema = self._schema_of(item)
         write = _Save(schema, item, condition, replace, skip_hooks, False)
         self._add(schema, write, condition, () if skip_hooks else _SAVE_HOOKS)
-        operations.generate_keys(schema, item)
+        item_operations.generate_keys(schema, item)
 
     @overload
     def create(self, model: Callable[P, M], /, *args: P.args, **values: P.kwargs) -> M: ...
@@ -233,7 +234,7 @@ class Transaction:
         schema = self._schema_of(item)
         write = _Save(schema, item, None, False, skip_hooks, True)
         self._add(schema, write, None, () if skip_hooks else _SAVE_HOOKS)
-        operations.generate_keys(schema, item)
+        item_operations.generate_keys(schema, item)
         return item
 
     def update(
@@ -282,7 +283,7 @@ class Transaction:
     def delete(self, item: M, condition: Condition[M] | None = None, *, skip_hooks: bool = False) -> None:
         """Add what `item.delete()` does."""
         schema = self._schema_of(item)
-        deleting = operations.delete(schema, item, condition=condition, skip_hooks=skip_hooks, in_transaction=True)
+        deleting = item_operations.delete(schema, item, condition=condition, skip_hooks=skip_hooks, in_transaction=True)
         hooks: tuple[HookKind, ...] = () if skip_hooks else ("before_delete", "after_delete")
         self._add(schema, SuspendedWrite(item, deleting), condition, hooks)
 
@@ -290,7 +291,7 @@ class Transaction:
         """Add what `Model.delete_by_key()` does."""
         schema = self._schema_of_model(model)
         named, _ = arguments.key(schema, arguments.named_key(schema, key))
-        self._add(schema, SuspendedWrite(key, operations.delete_row(schema, named, condition)), condition)
+        self._add(schema, SuspendedWrite(key, item_operations.delete_row(schema, named, condition)), condition)
 
     def check(self, model: type[M], key: Key, /, condition: Condition[M]) -> None:
         """Add a condition on the row with this key, which is not written. A missing row has no attributes."""
@@ -298,7 +299,7 @@ class Transaction:
         if not isinstance(condition, Condition):
             raise not_a_condition(schema.model, condition)
         named, _ = arguments.key(schema, arguments.named_key(schema, key))
-        self._add(schema, SuspendedWrite(key, operations.check_row(schema, named, condition)), condition)
+        self._add(schema, SuspendedWrite(key, item_operations.check_row(schema, named, condition)), condition)
 
     def _add(
         self,

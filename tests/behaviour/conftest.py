@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from mintkey import Model, ModelConfig, Store, _core, connect, table_operations
+from mintkey import Model, ModelConfig, Store, _core, connect
 from mintkey.attributes import Attribute
 from mintkey.errors import ConfigurationError
+from mintkey.operations import table_operations
 from mintkey.testing import FrozenClock, frozen
 
 

@@ -491,7 +491,7 @@ class Task(Model):
 async def test_a_row_that_changes_meanwhile_is_written_only_if_it_still_matches(do, monkeypatch, lookup):
     for pk in "abcd":
         await do.save(Task(pk=pk, state="open", n=0))
-    from mintkey import row_writes
+    from mintkey.results import row_writes
 
     write = row_writes.RowWriteMixin._write_row
     meanwhile: dict[str, dict[str, Any]] = {"a": {"state": "done"}, "b": {"state": "Open"}, "c": {"n": 5}}
@@ -520,7 +520,7 @@ async def test_a_row_that_changes_meanwhile_is_written_only_if_it_still_matches(
 
 
 def _update(pk: str, values: dict[str, Any]) -> Any:
-    from mintkey import arguments, updates
+    from mintkey.operations import arguments, updates
 
     schema = Task.__mintkey_schema__
     key, known = arguments.key(schema, {"pk": pk})

@@ -175,8 +175,9 @@ async def test_parts_that_change_meanwhile(do, store, monkeypatch):
             return execute(request)
 
     if do.blocking:
-        from mintkey import _core, rebuilding, updates
-        from mintkey.arguments import changes
+        from mintkey import _core
+        from mintkey.operations import rebuilding, updates
+        from mintkey.operations.arguments import changes
 
         schema = Task.__mintkey_schema__
         # More often than a row may be inserted and deleted during one update.

@@ -24,10 +24,11 @@ from tests.behaviour.transacting import (
 )
 
 import mintkey
-from mintkey import AutoGenerate, Model, arguments, connect, updates
+from mintkey import AutoGenerate, Model, connect
 from mintkey.attributes import StringAttribute
 from mintkey.errors import ConditionFailed, ConfigurationError, KeyCollision, StoreUnavailable, TransactionCancelled
 from mintkey.hooks import after_save, before_save
+from mintkey.operations import arguments, updates
 
 
 async def test_a_row_is_changed_only_as_others_left_it(do):

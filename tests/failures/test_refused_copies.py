@@ -18,9 +18,11 @@ import redis
 from tests.behaviour.conftest import PATIENCE, dynamodb_address, dynamodb_prefix
 from tests.failures.proxies import HttpProxy
 
-from mintkey import Store, copy_segments, copy_state
+from mintkey import Store
 from mintkey.catalog import TableInfo, codec_of, create_table_like, tables
 from mintkey.cli import main
+from mintkey.copies import segments
+from mintkey.copies import state as copy_state
 from mintkey.copying import acopy, copy
 from mintkey.errors import StoreError, StoreUnavailable, Throttled
 from mintkey.monitoring import RequestRecord
@@ -37,7 +39,7 @@ Target = tuple[str, Callable[[], object], Callable[[], object]]
 @pytest.fixture
 def source(tmp_path, monkeypatch) -> Iterator[Store]:
     """A store with rows for more than one page; a copy repeats refused requests without delay."""
-    monkeypatch.setattr(copy_segments, "_DELAY", 0.0)
+    monkeypatch.setattr(segments, "_DELAY", 0.0)
     with Store(f"sqlite:///{tmp_path}/source.db") as store:
         create_table_like(store, TableInfo.from_dict(TABLE))
         RawTable(store, "rows").put_many({"pk": f"k{n}", "text": "x" * 200} for n in range(ROWS))

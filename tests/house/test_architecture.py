@@ -30,10 +30,12 @@ def test_the_diagram_shows_the_dependencies_of_the_crates(root, crates):
 
 def test_every_module_is_described(page, root):
     package = root / "python" / "mintkey"
-    modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*.py")}
-    modules = {name.removesuffix("/__init__").replace("/", ".") for name in modules} - {"__init__"}
-    rows = re.findall(r"^\| (.*?) \|", page.partition("## The Python modules")[2].partition("\n## ")[0], re.MULTILINE)
-    assert modules == {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+    for folder in [package, *(path.parent for path in package.glob("*/__init__.py"))]:
+        table = page.partition(f"### `{folder.relative_to(root).as_posix()}`\n")[2].partition("\n#")[0]
+        rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        modules = {path.name for path in folder.glob("*.py")} - {"__init__.py"}
+        modules |= {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+        assert sorted(name for row in rows for name in re.findall(r"`([\w./]+)`", row)) == sorted(modules)
 
 
 def test_every_file_of_a_crate_is_described(page, root, crates):

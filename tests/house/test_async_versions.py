@@ -29,7 +29,7 @@ ASYNC_ITERABLE = re.compile(r" \| AsyncIterable\[.*\]$")
 
 def public_classes() -> Iterator[type]:
     """All classes that the modules of mintkey define."""
-    for found in pkgutil.iter_modules(mintkey.__path__, "mintkey."):
+    for found in pkgutil.walk_packages(mintkey.__path__, "mintkey."):
         if found.name.rpartition(".")[2].startswith("_"):
             continue
         module = importlib.import_module(found.name)

@@ -40,7 +40,8 @@ import ast, asyncio, sys
 from mintkey.testing import frozen
 if sys.argv[3:]:
     # On DynamoDB, create the tables for pages that do not call create_table() themselves.
-    from mintkey import Store, table_operations
+    from mintkey import Store
+    from mintkey.operations import table_operations
     claim = Store.claim
     def make(store, schema):
         claim(store, schema)

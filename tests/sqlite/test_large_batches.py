@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mintkey import AutoGenerate, Model, batches, connect
+from mintkey import AutoGenerate, Model, connect
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.errors import BatchIncomplete, UniqueViolation
+from mintkey.operations import batches
 
 
 class Row(Model):
@@ -85,7 +86,7 @@ def test_a_value_that_is_taken_fails_alone_in_a_large_chunk(store):
 
 def test_what_was_reported_survives_kill_minus_nine(store, start):
     program = start("""
-from mintkey import batches
+from mintkey.operations import batches
 batches._SECONDS = 1e9
 Row.batch_save((Row(n=n) for n in range(10_000_000)), on_progress=lambda done, total: print(done, flush=True))
 """)
@@ -103,7 +104,7 @@ Row.batch_save((Row(n=n) for n in range(10_000_000)), on_progress=lambda done, t
 def test_a_source_may_fork_in_a_large_chunk(program):
     assert (
         program("""
-from mintkey import batches
+from mintkey.operations import batches
 batches._SECONDS = 1e9
 def source():
     for n in range(4_000):

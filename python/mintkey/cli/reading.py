@@ -16,8 +16,8 @@ from mintkey.cli.expressions import parse_condition
 from mintkey.cli.output import is_terminal, print_table
 from mintkey.cli.rows import cells
 from mintkey.errors import nearest
-from mintkey.plans import sort_condition
 from mintkey.raw import RawTable
+from mintkey.results.plans import sort_condition
 from mintkey.stores import Store
 
 __all__ = [

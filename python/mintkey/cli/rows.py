@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from mintkey._core import Item
 from mintkey.attributes.comparing import Misfit
-from mintkey.dynamodb_json import Digits, attribute_name, stored_item, typed_item
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, shortened
+from mintkey.formats.dynamodb_json import Digits, attribute_name, stored_item, typed_item
 
 __all__ = ["FORMATS", "BadLine", "Format", "cells"]
 

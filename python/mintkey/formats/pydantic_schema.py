@@ -1,0 +1,459 @@
+"""The pydantic schema of models. This module imports pydantic; it is imported when a schema is needed.
+
+Attributes are validated by the schemas of pydantic where it knows the type, and then by the attribute itself, so that
+what is valid can be saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, cast
+
+from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from mintkey import _core
+from mintkey.attributes import Attribute, VersionAttribute
+from mintkey.attributes.comparing import Misfit
+from mintkey.errors import CONVERSION_ERRORS, MintkeyError, cause, shortened
+from mintkey.formats.json_values import (
+    JSON_TYPES,
+    BytesForm,
+    DatetimeForm,
+    EnumForm,
+    Form,
+    JsonForm,
+    ListForm,
+    MapForm,
+    NestedForm,
+    NumberForm,
+    OwnForm,
+    SetForm,
+    StructuredForm,
+    TypedForm,
+    UntypedForm,
+    class_of,
+    forms,
+)
+
+__all__ = ["HOW", "adapter", "core_schema_of", "titled"]
+
+#: The context in which values that a save generates are read instead of ignored.
+_STORED: Final = {"mintkey": "stored"}
+#: How dumped items are validated: nested models may have names or aliases.
+HOW: Final[Any] = {"context": _STORED, "by_alias": True, "by_name": True}
+
+Part: TypeAlias = Literal["partition", "sort"]
+_IGNORED: Final[Any] = object()
+_TEXT_FORMATS = {"ulid", "ksuid", "uuid4", "uuid7", "nanoid", "typeid", "xid", "cuid2"}
+
+
+def adapter(model: Any) -> TypeAdapter[Any]:
+    """Return the adapter of a model."""
+    schema = model.__mintkey_schema__
+    if schema.adapter is None:
+        # The title of a `ValidationError` is the name of the model. pydantic takes no title for a class that looks like
+        # a dataclass, as models do, but for a NewType.
+        new_type: Any = NewType
+        schema.adapter = TypeAdapter(new_type(model.__name__, model), config=ConfigDict(title=model.__name__))
+    found: TypeAdapter[Any] = schema.adapter
+    return found
+
+
+def core_schema_of(model: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Return the schema of a model: objects and instances as input, and an object of all attributes as output."""
+    schema = getattr(model, "__mintkey_schema__", None)
+    if schema is None:
+        raise TypeError(f"{model.__name__} has no attributes: use a subclass")
+    inputs, outputs = {}, {}
+    for name, form in forms(schema).items():
+        attribute = schema.attributes[name]
+        given, held = _Input(schema, attribute, form), _Output(schema, attribute, form)
+        alias = attribute.alias
+        inputs[name] = core_schema.typed_dict_field(
+            handler.generate_schema(Annotated[Any, given]),
+            required=given.is_required,
+            validation_alias=None if alias is None else [[alias], [name]],
+            serialization_alias=alias,
+        )
+        outputs[name] = core_schema.typed_dict_field(
+            handler.generate_schema(Annotated[Any, held]), required=True, serialization_alias=alias
+        )
+    stored = core_schema.typed_dict_schema(outputs)
+    objects = _Objects(core_schema.typed_dict_schema(inputs, extra_behavior="forbid"), stored)
+    ref = f"{model.__module__}.{model.__qualname__}:{id(model)}"
+    whole = core_schema.with_info_wrap_validator_function(
+        _constructing(model),
+        handler.generate_schema(Annotated[Any, objects]),
+        ref=ref,
+        serialization=core_schema.wrap_serializer_function_ser_schema(_dumped, schema=stored),
+    )
+    # In a union, the locations of problems begin with the tag.
+    reference: Any = _Reference(ref)
+    named = Tag(model.__name__).__get_pydantic_core_schema__(model, reference)
+    return core_schema.definitions_schema(named, [whole])
+
+
+class _Reference:
+    """A handler that returns a reference to a schema."""
+
+    def __init__(self, ref: str) -> None:
+        self._ref = ref
+
+    def __call__(self, source: Any) -> CoreSchema:
+        return core_schema.definition_reference_schema(self._ref)
+
+
+def titled(model: Any, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    """Return the JSON schema of a model with its name and docstring."""
+    written = handler(schema)
+    found = handler.resolve_ref_schema(written)
+    found["title"] = model.__name__
+    text = vars(model).get("__doc__")
+    if text:
+        found["description"] = inspect.cleandoc(text)
+    return written
+
+
+def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
+    derived = model.__mintkey_schema__.derived
+
+    def construct(given: Any, validate: Callable[[Any], dict[str, Any]], info: core_schema.ValidationInfo[Any]) -> Any:
+        if isinstance(given, model):
+            return given
+        if _is_stored(info):
+            found = class_of(model, given)
+            if found is not model:
+                return adapter(found).validate_python(given, **HOW)
+        values = {name: value for name, value in validate(given).items() if value is not _IGNORED}
+        try:
+            instance = model(**values)
+            if derived is not None:
+                derived.check(instance.__dict__)
+        except CONVERSION_ERRORS as error:
+            raise _located(error, getattr(error, "attribute", None), given) from error
+        return instance
+
+    construct.__name__ = construct.__qualname__ = model.__name__  # for messages
+    return construct
+
+
+def _located(error: Exception, attribute: str | None, given: Any) -> ValidationError:
+    """Return the error of pydantic for an error of this package."""
+    path: tuple[Any, ...] = () if attribute is None else (attribute,)
+    reason = cause(error)
+    if isinstance(error, Misfit):
+        path, reason = error.path, error.reason
+    elif isinstance(error, MintkeyError) and error.attribute is not None:
+        reason = reason.removeprefix(f"{error.model}.{error.attribute}: ")
+    kind = PydanticCustomError("value_error", cast("Any", reason))
+    details = InitErrorDetails(type=kind, loc=path, input=_printable(given))
+    return ValidationError.from_exception_data("value", [details])
+
+
+def _printable(given: Any) -> Any:
+    """Return an input for a problem. FastAPI writes it into its answer, and JSON has neither NaN nor surrogates."""
+    try:
+        json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+    except TypeError:
+        return given  # a value of Python
+    except (ValueError, RecursionError):
+        return shortened(given)
+    return given
+
+
+class _Objects:
+    """The annotation of the objects of a model for pydantic: those that are posted, and those of items."""
+
+    def __init__(self, given: CoreSchema, stored: CoreSchema) -> None:
+        self._given, self._stored = given, stored
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return self._given
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(self._stored if handler.mode == "serialization" else schema)
+
+
+def _dumped(instance: Any, dump: Callable[[dict[str, Any]], Any]) -> Any:
+    return dump(_all_values(instance))
+
+
+def _all_values(instance: Any) -> dict[str, Any]:
+    """Return all values of an instance, with None for absent ones. Those that were not loaded are left out."""
+    schema, state = instance.__mintkey_schema__, instance._state
+    shown = instance._shown()
+    values = {}
+    for name, form in forms(schema).items():
+        if name in shown:
+            values[name] = shown[name]
+        elif state is None or not state.is_unknown(name):
+            values[name] = set() if isinstance(form, SetForm) else None
+    return values
+
+
+class _Declared:
+    """The annotation of an attribute for pydantic: what its declaration says of absent values."""
+
+    def __init__(self, schema: Any, attribute: Attribute[Any], form: Form) -> None:
+        self.attribute = attribute
+        self.form = form
+        self._part: Part | None = schema.part_of_key(attribute.name)
+        #: Whether the value comes from a strategy, the class or other attributes.
+        self.is_generated = (
+            attribute.minted is not None
+            or attribute.on_update is not None
+            or attribute.derived is not None
+            or isinstance(attribute, VersionAttribute)
+        )
+        self._has_default = attribute.default is not None or attribute.mints_at_init
+        self._is_demanded = attribute.required or attribute.name in schema.given_keys
+
+    def _values(self, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(Annotated[Any, _Values(self.attribute, self.form, self._part)])
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a posted object must have a value."""
+        return self._is_demanded and not self._has_default and not self.is_generated
+
+    @property
+    def is_always_present(self) -> bool:
+        """Whether each stored item has a value."""
+        return self._is_demanded or self._has_default or self.is_generated or isinstance(self.form, SetForm)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        attribute, written = self.attribute, dict(handler(schema))
+        if attribute.description is not None:
+            written["description"] = attribute.description
+        if self.is_generated:
+            written["readOnly"] = True
+        if attribute.has_constant_default:
+            written["default"] = self.form.write(attribute.new_default())
+        return written
+
+
+class _Input(_Declared):
+    """An attribute in a posted object."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = self._values(handler)
+        if self.is_generated:
+            return core_schema.with_info_wrap_validator_function(_ignore, schema)
+        return schema if self.is_required else core_schema.nullable_schema(schema)
+
+
+class _Output(_Declared):
+    """An attribute in the object of an item."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = self._values(handler)
+        return schema if self.is_always_present else core_schema.nullable_schema(schema)
+
+
+def _ignore(given: Any, validate: Callable[[Any], Any], info: core_schema.ValidationInfo[Any]) -> Any:
+    if _is_stored(info):
+        return None if given is None else validate(given)
+    return _IGNORED
+
+
+def _is_stored(info: core_schema.ValidationInfo[Any]) -> bool:
+    context = info.context
+    return isinstance(context, dict) and context.get("mintkey") == _STORED["mintkey"]
+
+
+class _Values:
+    """The annotation of an attribute for pydantic: its values."""
+
+    def __init__(self, attribute: Attribute[Any], form: Form, part: Part | None = None) -> None:
+        self.attribute = attribute
+        self.form = form
+        #: The part of the key that the attribute is, if it is one.
+        self._part: Part | None = part
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # The parts of lists, maps and nested instances are dumped one by one.
+        has_parts = isinstance(self.form, (ListForm, NestedForm))
+        in_python: Any = "always" if isinstance(self.form, UntypedForm) else "json"
+        dump = core_schema.plain_serializer_function_ser_schema(self._write, info_arg=True, when_used=in_python)
+        return core_schema.with_info_wrap_validator_function(
+            self._validate, _inner(self.form, handler), serialization=None if has_parts else dump
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), **_json_type(self.form), **_limits(self.attribute, self.form)}
+
+    def _write(self, value: Any, info: core_schema.SerializationInfo[Any]) -> Any:
+        if value is None:
+            return None
+        if isinstance(self.form, UntypedForm) and info.mode == "python":
+            return self.form.dump(value)
+        return self.form.write(value)
+
+    def _validate(self, given: Any, validate: Callable[[Any], Any], info: core_schema.ValidationInfo[Any]) -> Any:
+        attribute = self.attribute
+        if isinstance(given, bool) and attribute.kind in {"number", "decimal"}:
+            raise PydanticCustomError("value_error", "expected a number, got a boolean")
+        try:
+            if _reads(self.form, given):
+                value = self.form.read(given)
+            elif info.mode == "json":
+                value = _of_json(self.form, given, validate)
+            elif isinstance(self.form, StructuredForm) and type(given) in JSON_TYPES and _is_stored(info):
+                value = _of_dump(self.form, given, validate)
+            else:
+                value = validate(given)
+            encoded = attribute.encode(value)
+            if attribute.tests != "existence":
+                _core.checked(attribute.kind, attribute._label, encoded, self._part)
+            problem = attribute.problem(value)
+        except ValidationError:
+            raise
+        except CONVERSION_ERRORS as error:
+            raise _located(error, None, given) from error
+        if problem is not None:
+            raise _located(problem, None, given)
+        return value
+
+
+def _reads(form: Form, given: Any) -> bool:
+    """Return whether this is JSON that this package reads, because pydantic does not know its form."""
+    if isinstance(form, OwnForm):
+        return True
+    if isinstance(form, EnumForm) and form.is_plain:
+        return False
+    own = (BytesForm, NumberForm, EnumForm, UntypedForm, JsonForm, SetForm)
+    return isinstance(form, own) and type(given) in JSON_TYPES
+
+
+def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
+    """Return a value of JSON. A strict schema of pydantic takes what came through Python for values of Python."""
+    if isinstance(form, StructuredForm):
+        text = json.dumps(given)
+        ways = (
+            lambda: TypeAdapter(form.hint).validate_json(text, strict=True, by_alias=True, by_name=True),
+            lambda: form.read(given),
+        )
+        return _dumped_as(given, form.write, validate, ways)
+    try:
+        return validate(given)
+    except ValidationError:
+        if isinstance(given, str) and isinstance(form, (TypedForm, DatetimeForm)):
+            with contextlib.suppress(*CONVERSION_ERRORS):
+                return form.read(given)
+        raise
+
+
+def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
+    """Return the value that was dumped as `given`, which may have computed fields."""
+    adapter: TypeAdapter[Any] = TypeAdapter(form.hint)
+    ways = (
+        lambda: form.attribute.fitted(given),
+        lambda: adapter.validate_python(given, extra="ignore", by_alias=True, by_name=True),
+    )
+    try:
+        return _dumped_as(given, adapter.dump_python, validate, ways)
+    except ValidationError:
+        with contextlib.suppress(*CONVERSION_ERRORS):
+            # A strict class takes no text for a time. But it is what `model_dump(mode="json")` returns.
+            value = form.read(given)
+            if form.write(value) == given:
+                return value
+        raise
+
+
+def _dumped_as(
+    given: Any, dump: Callable[[Any], Any], validate: Callable[[Any], Any], ways: Iterable[Callable[[], Any]]
+) -> Any:
+    """Return the validated value. If its dump is another one, pydantic left out what no constructor takes."""
+    problem, value = None, None
+    try:
+        value = validate(given)
+        if dump(value) == given:
+            return value
+    except ValidationError as error:
+        problem = error
+    for way in ways:
+        with contextlib.suppress(*CONVERSION_ERRORS):
+            other = way()
+            if dump(other) == given:
+                return other
+    if problem is not None:
+        raise problem
+    return value
+
+
+def _inner(form: Form, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Return pydantic's schema of the values of a form."""
+    if isinstance(form, TypedForm):
+        return handler.generate_schema(form.kind)
+    if isinstance(form, DatetimeForm):
+        return handler.generate_schema(datetime)
+    if isinstance(form, EnumForm) and form.is_plain:
+        return handler.generate_schema(form.enum_class)
+    if isinstance(form, NestedForm):
+        return handler.generate_schema(form.attribute.nested)
+    if isinstance(form, StructuredForm):
+        return handler.generate_schema(form.hint)
+    if isinstance(form, MapForm):
+        return core_schema.dict_schema(core_schema.str_schema(), _element(form, handler))
+    if isinstance(form, ListForm):
+        return core_schema.list_schema(_element(form, handler))
+    return core_schema.any_schema()
+
+
+def _element(form: ListForm, handler: GetCoreSchemaHandler) -> CoreSchema:
+    element = handler.generate_schema(Annotated[Any, _Values(form.element.attribute, form.element)])
+    return core_schema.nullable_schema(element) if form.element.attribute.keeps_none else element
+
+
+def _json_type(form: Form) -> dict[str, Any]:
+    """Return the JSON schema of the values that pydantic does not know."""
+    if isinstance(form, BytesForm):
+        return {"type": "string", "contentEncoding": "base64"}
+    if isinstance(form, NumberForm):
+        return {"type": "number"}
+    if isinstance(form, OwnForm):
+        return {"type": "string"}
+    if isinstance(form, EnumForm) and not form.is_plain:
+        return {"enum": form.values}
+    if isinstance(form, SetForm):
+        items = {} if form.element is None else _json_type(form.element) or {"type": "string"}
+        return {"type": "array", "uniqueItems": True, "items": items}
+    if isinstance(form, UntypedForm):
+        kinds = {"list": "array", "map": "object"}
+        return {"type": kinds[form.attribute.kind]} if form.attribute.kind in kinds else {}
+    return {}
+
+
+def _limits(attribute: Attribute[Any], form: Form) -> dict[str, Any]:
+    """Return what the validators and the strategy of an attribute say, for the JSON schema."""
+    given = {} if attribute.validators is None else attribute.validators.given
+    limits: dict[str, Any] = {}
+    is_number = isinstance(form, NumberForm) or (isinstance(form, TypedForm) and form.kind in {int, Decimal})
+    if is_number:
+        bounds = {"min": "minimum", "max": "maximum"}
+        limits.update({bounds[name]: _number(given[name]) for name in bounds if name in given})
+    unit = "Items" if isinstance(form, (ListForm, SetForm)) or attribute.kind == "list" else "Length"
+    if isinstance(form, MapForm) or attribute.kind == "map":
+        unit = "Properties"
+    if not isinstance(form, BytesForm):
+        limits.update({f"{name[:3]}{unit}": given[name] for name in ("min_length", "max_length") if name in given})
+    strategy = None if attribute.minted is None else attribute.minted.strategy
+    if strategy is not None and strategy.name in _TEXT_FORMATS and isinstance(form, TypedForm) and form.kind is str:
+        limits["format"] = strategy.name
+    if "pattern" in given:
+        pattern = given["pattern"]
+        limits["pattern"] = f"^(?:{pattern if isinstance(pattern, str) else pattern.pattern})$"
+    if "choices" in given:
+        limits["enum"] = [form.write(one) for one in given["choices"]]
+    return limits
+
+
+def _number(limit: Any) -> Any:
+    return int(limit) if limit == int(limit) else float(limit)
