@@ -38,6 +38,13 @@ def test_every_module_is_described(page, root):
         assert sorted(name for row in rows for name in re.findall(r"`([\w./]+)`", row)) == sorted(modules)
 
 
+def test_every_folder_of_tests_is_described(page, root):
+    table = page.partition("\n## The tests\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    folders = {f"{path.parent.name}/" for path in (root / "tests").glob("*/*.py")} - {"behaviour/"}
+    assert sorted(name for row in rows for name in re.findall(r"`([\w/]+)`", row)) == sorted(folders)
+
+
 def test_every_file_of_a_crate_is_described(page, root, crates):
     for crate in crates:
         sources = root / "crates" / crate / "src"
