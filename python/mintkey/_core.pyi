@@ -82,10 +82,16 @@ def move_clock(block: int, advance: int, set: int | None = None, /) -> int: ...
 
 # --- values and items
 
-def checked(kind: str, label: str, value: Any, part: Literal["partition", "sort"] | None = None) -> Any:
-    """Return a copy of `value` in its stored type. Raises `InvalidValue` that names `label`.
+def checked(kind: str, label: str | None, value: Any, part: Literal["partition", "sort"] | None = None) -> Any:
+    """Return a copy of `value` in its stored type. Raises `InvalidValue` that names `label`, if there is one.
 
     With a `part`, the value must fit into this part of a key.
+    """
+
+def as_read(value: Any) -> Any:
+    """Return a plain value as it is read after it was stored: a number is an int, a float or a Decimal.
+
+    Raises `InvalidValue` without a label.
     """
 
 def number_text(value: Any) -> str:

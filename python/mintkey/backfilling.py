@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import operator
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +19,7 @@ from mintkey.errors import (
     shortened,
 )
 from mintkey.methods.tables import TableMixin
+from mintkey.monitoring import check_callback
 from mintkey.operations import arguments, batches, updates
 from mintkey.operations.suspended import CHUNK
 from mintkey.results.cursors import Cursors
@@ -117,11 +117,8 @@ class _Backfill:
     ) -> None:
         self._schema = schema = model.__mintkey_schema__
         self._model = model
-        if on_progress is not None and (not callable(on_progress) or inspect.iscoroutinefunction(on_progress)):
-            raise TypeError(
-                f"{schema.model}: on_progress= takes a plain function of a BackfillProgress, "
-                f"not {shortened(on_progress)}"
-            )
+        if on_progress is not None:
+            check_callback(on_progress, f"{schema.model}: on_progress= takes a plain function of a BackfillProgress")
         self._on_progress = on_progress
         self._attributes = _attributes(schema, names)
         model.scan(segments=segments)  # checks the number

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
@@ -27,6 +26,7 @@ from mintkey.copies.comparing import Difference, compare_table
 from mintkey.copies.segments import Codecs, Copied, Segment, Stores, Table, run_segments
 from mintkey.copies.state import CopyState, Failure, TableState
 from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.monitoring import check_callback
 from mintkey.rate_limit import RateLimit, checked
 from mintkey.raw import OnConflict, RawTable, check_on_conflict
 from mintkey.stores import Store
@@ -401,13 +401,13 @@ def _check(options: _Options) -> None:
         raise InvalidValue(f"segments= takes a whole number from 1 to {_MOST_SEGMENTS}, not {shortened(segments)}")
     if options.changed_since is not None and options.on_conflict == "skip":
         raise ConfigurationError(
-            "changed_since= replaces rows of the target, and on_conflict='skip' keeps them: use only one of them"
+            "changed_since replaces rows of the target, and skip on conflict keeps them: use only one of them"
         )
 
 
 def _check_progress(progress: object) -> None:
-    if progress is not None and (not callable(progress) or inspect.iscoroutinefunction(progress)):
-        raise TypeError(f"progress= takes a plain function of (table, rows, total), not {shortened(progress)}")
+    if progress is not None:
+        check_callback(progress, "progress= takes a plain function of (table, rows, total)")
 
 
 def _stores(options: _Options, opened: ExitStack, stop: threading.Event) -> Stores:
@@ -462,15 +462,15 @@ def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: C
         begun = state.tables.get(info.name)
         if begun is not None and begun.done:
             problem = (
-                f"table {info.name!r} does not exist in {target.url}, but resume= says that {begun.done} of its rows "
-                "are copied: delete the file of resume= to copy them again"
+                f"table {info.name!r} does not exist in {target.url}, but the state file says that {begun.done} of its "
+                "rows are copied: delete the state file to copy them again"
             )
             return report._replace(problem=problem)
         return report
     if there.keys != info.keys:
         return report._replace(problem=_other_key(info, there, stores))
     if on_conflict == "fail" and info.name not in state.tables and RawTable(target, there).scan(limit=1).rows:
-        problem = f"table {info.name!r} has rows in {target.url}: pass on_conflict='skip' or 'replace', or delete them"
+        problem = f"table {info.name!r} has rows in {target.url}: delete them, or set on_conflict to skip or replace"
         return report._replace(problem=problem)
     return report
 

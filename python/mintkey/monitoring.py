@@ -97,7 +97,7 @@ class Observer:
     __slots__ = ("_has_failed", "callback")
 
     def __init__(self, callback: RequestCallback) -> None:
-        _check(callback)
+        check_callback(callback, "on_request() takes a plain function of one RequestRecord")
         self.callback = callback
         self._has_failed = False
 
@@ -111,12 +111,10 @@ class Observer:
                 _log_failure(self.callback, error)
 
 
-def _check(callback: object) -> None:
-    """Refuse what cannot be called with a record."""
+def check_callback(callback: object, takes: str) -> None:
+    """Raise `TypeError` for a callback that is not a plain function. `takes` says which function is expected."""
     if not callable(callback) or inspect.iscoroutinefunction(callback):
-        raise TypeError(
-            f"on_request() takes a plain function of one RequestRecord, not {shortened(callback)}: it is not awaited"
-        )
+        raise TypeError(f"{takes}, not {shortened(callback)}: it is not awaited")
 
 
 #: The observers of all stores, also of those that are connected later.

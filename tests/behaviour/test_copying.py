@@ -210,7 +210,7 @@ def test_conflicts_are_refused_before_anything_is_written_or_skipped_or_replaced
     create_table_like(target, describe(source, "parcels"))
     there = RawTable(target, "parcels")
     there.put_many([parcel(1, mine=True), parcel(2, status="new", weight=2, label="L2", at=NOW), parcel(9)])
-    with pytest.raises(ConfigurationError, match=r"table 'parcels' has rows in .*: pass on_conflict="):
+    with pytest.raises(ConfigurationError, match=r"table 'parcels' has rows in .*: delete them, or set on_conflict"):
         copy(source, target)
     assert [info.name for info in tables(target)] == ["parcels"]
     (problem,) = [one.problem for one in copy(source, target, dry_run=True).tables if one.problem]
@@ -349,13 +349,16 @@ def test_wrong_arguments(source, tmp_path):
         copy(source, other, segments=0)
     with pytest.raises(InvalidValue, match="on_conflict="):
         copy(source, other, on_conflict="ignore")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="changed_since="):
+    with pytest.raises(ConfigurationError, match="changed_since replaces"):
         copy(source, other, on_conflict="skip", changed_since="at")
     with pytest.raises(TypeError, match="progress="):
         copy(source, other, progress=1)  # type: ignore[arg-type]
     state = tmp_path / "state.json"
     state.write_text("{}")
     with pytest.raises(ConfigurationError, match="is not the state of a copy"):
+        copy(source, other, resume=state)
+    state.write_text('{"version": 99}')
+    with pytest.raises(ConfigurationError, match="was written by another version of mintkey"):
         copy(source, other, resume=state)
     with pytest.raises(ConfigurationError, match="cannot be written"):
         copy(source, other, resume=tmp_path / "missing" / "state.json")
@@ -383,7 +386,7 @@ def test_a_copy_does_not_go_on_in_a_target_that_lost_the_table(source, target, t
     begun = json.loads(state.read_text())["tables"]
     for info in tables(target):
         target.run(request for request in [codec_of(info).delete_table()])
-    with pytest.raises(ConfigurationError, match=r"does not exist in .*, but resume= says that \d+ of its rows"):
+    with pytest.raises(ConfigurationError, match=r"does not exist in .*, but the state file says that \d+ of its rows"):
         copy(source, target, resume=state)
     assert json.loads(state.read_text())["tables"] == begun
     assert tables(target) == []

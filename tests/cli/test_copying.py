@@ -60,7 +60,7 @@ def test_rows_of_the_target(orders, tmp_path):
     ended = orders("copy", source, orders.url, url=False)
     assert (ended.out, ended.code) == ("", 2)
     assert "table 'orders' has rows in" in ended.err
-    assert "--on-conflict skip or replace" in ended.err
+    assert "set on_conflict to skip or replace" in ended.err
 
     ended = orders("copy", source, orders.url, "--on-conflict", "skip", "--verify", url=False)
     assert (summary(ended)["written"], summary(ended)["skipped"], ended.code) == (1, 1, 1)
@@ -77,10 +77,13 @@ def test_copies_that_cannot_be_made(orders, tmp_path):
     for arguments, problem in (
         ([orders.url, orders.url], "are the same store"),
         ([orders.url, copied, "order"], "did you mean 'orders'?"),
-        ([orders.url, copied, "--rate", "0"], "--rate"),
+        ([orders.url, copied, "--rate", "0"], "argument --rate: '0' is not a positive number"),
         ([f"sqlite:///{tmp_path}/no.db", copied], "there is no file"),
-        ([orders.url, copied, "--resume", f"{tmp_path}/no/state"], f"--resume '{tmp_path}/no/state' cannot be written"),
-        ([orders.url, copied, "--on-conflict", "skip", "--changed-since", "at"], "--changed-since replaces rows"),
+        (
+            [orders.url, copied, "--resume", f"{tmp_path}/no/state"],
+            f"file {tmp_path}/no/state cannot be written",
+        ),
+        ([orders.url, copied, "--on-conflict", "skip", "--changed-since", "at"], "changed_since replaces rows"),
         ([orders.url], "the following arguments are required: TARGET (see mintkey copy --help)"),
     ):
         ended = orders("copy", *arguments, url=False)

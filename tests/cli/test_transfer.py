@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 from tests.cli.conftest import ORDERS, WHOLE, counted
@@ -84,6 +86,41 @@ def test_bad_lines_are_reported_and_the_rest_goes_on(orders):
 
 
 @pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{nothing", "key must be a string, at column 2: '{nothing'"),
+        ('{"id":"A"} x', "trailing characters, at column 12: "),
+        ("[1]", "invalid type: sequence, expected an item, at column 0: '[1]'"),
+        ('{"id":"A","n":NaN}', "expected value, at column 15: "),
+        ('{"id":"A","n":1e200}', "a number out of range, at column 19: "),
+        ('{"id":"A","id":"B"}', "a name comes twice, at column 19: "),
+        ('{"id":"A","b":{"$B":"?"}}', "not valid base64, at column 23: "),
+        ('{"id":"A","$b":1}', "a $ at the start of a name is doubled; only $B, $SS, $NS and $BS, alone in an object, "),
+        ('{"id":"\\ud800"}', "unexpected end of hex escape, at column "),
+    ],
+)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_line_that_is_no_row_is_named_with_the_reason(command, tmp_path, line, problem):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"id":"0"}\n' + line)
+    ended = command("import", "things", str(file), "--partition-key", "id:S")
+    assert (ended.out, ended.code) == (counted(1, failed=1), 1)
+    assert ended.err.startswith(f"mintkey: {file}, line 2: not a row in JSON: {problem}")
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_store_that_refuses_a_described_table_ends_the_import(orders, tmp_path):
+    exported = orders("export", "orders").out.encode()
+    layout = 'UPDATE "mintkey:catalog" SET layout = layout'
+    with contextlib.closing(sqlite3.connect(orders.url.removeprefix("sqlite:///"), isolation_level=None)) as database:
+        database.execute(f"{layout} + 99")
+        ended = orders("import", "orders", given=exported)
+        database.execute(f"{layout} - 99")
+    assert (ended.out, ended.code, ended.err.count("\n")) == ("", 2, 1)
+    assert ended.err.startswith('mintkey: table "orders" was written by a newer mintkey')
+
+
+@pytest.mark.parametrize(
     ("options", "problem"),
     [
         (["--partition-key", "id"], "--partition-key id: give a name and a type"),
@@ -125,7 +162,9 @@ def test_the_file_of_an_export_that_cannot_be_opened_is_named(orders, tmp_path):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("[]", "not a row in the JSON of DynamoDB: '[]'"),
+        ("[]", "expected a dict, got list: '[]'"),
+        ('{"a":{"S":"x"}', "not JSON: Expecting ',' delimiter, at column 15: "),
+        ('{"a":{"S":"x"},"a":{"S":"y"}}', "a name comes twice in ['a', 'a']: "),
         ('{"Item":{"a":{"S":1}}}', "in a: expected text, got 1"),
         (
             '{"a":{"M":{"b":{"L":[{"S":"x"},3]}}}}',

@@ -52,18 +52,22 @@ mod _core {
     use super::values::item::{PyItem, PyKey};
 
     /// `value` as an attribute of this kind stores it, detached from the caller's objects; else `InvalidValue` that names
-    /// `label` (`"Model.attribute"`). With a `part` (`"partition"` or `"sort"`) it must fit into this part of a key.
+    /// `label` (`"Model.attribute"`), if there is one. With a `part` (`"partition"` or `"sort"`) it must fit into this part
+    /// of a key.
     #[pyfunction]
     #[pyo3(signature = (kind, label, value, part=None))]
     fn checked<'py>(
         kind: &str,
-        label: &str,
+        label: Option<&str>,
         value: Bound<'py, PyAny>,
         part: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
         let kind = convert::Kind::named(kind)?;
-        let refuse = |reason: &str| exception::invalid_at_label(py, label, reason);
+        let refuse = |reason: &str| match label {
+            Some(label) => exception::invalid_at_label(py, label, reason),
+            None => exception::exception(py, "InvalidValue", reason),
+        };
         panics::caught(py, || match convert::to_stored(kind, &value) {
             Ok(Some(stored)) if part.is_some() => check_part(part, &stored)
                 .map(|()| value)
@@ -93,6 +97,17 @@ mod _core {
             Some(value) if part == Some("sort") => value.check_sort(),
             Some(value) => value.check_partition(),
             None => Ok(()),
+        }
+    }
+
+    /// A plain value as it is read after it was stored; else `InvalidValue` without a label.
+    #[pyfunction]
+    fn as_read<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = value.py();
+        match convert::to_value(value, 1) {
+            Ok(stored) => convert::from_value(py, &stored),
+            Err(Refusal::Reason(reason)) => Err(exception::exception(py, "InvalidValue", &reason)),
+            Err(Refusal::Raised(error)) => Err(error),
         }
     }
 

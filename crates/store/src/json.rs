@@ -174,6 +174,21 @@ pub fn decode(text: &str) -> Result<Item> {
     Decoder::default().decode(text)
 }
 
+/// Reads an item from one line of text that the caller gave, and not the store: an error says what is wrong, and may repeat
+/// a part of the text.
+///
+/// # Errors
+///
+/// `InvalidValue` if the text is no stored item.
+pub fn decode_line(text: &str) -> Result<Item> {
+    read(text, ItemSeed(&mut Names::default())).map_err(|error| {
+        let (words, column) = (error.to_string(), error.column());
+        let position = format!(" at line {} column {column}", error.line());
+        let reason = words.strip_suffix(&position).unwrap_or(&words);
+        Error::invalid(format!("{reason}, at column {column}"))
+    })
+}
+
 /// Reads items one after another, and shares the attributes' names between them.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -229,6 +244,9 @@ fn unreadable(what: &str, error: &serde_json::Error) -> Error {
 /// By this key `serde_json`, with the feature `arbitrary_precision`, hands over a number that is no `u64` or `i64`: as a map
 /// from it to the number's text. No key of a stored map looks like it, since a `$` at its start is doubled.
 const NUMBER: &str = "$serde_json::private::Number";
+
+/// What is wrong with an unknown tag, and with a tag next to other names.
+const UNDOUBLED: &str = "a $ at the start of a name is doubled; only $B, $SS, $NS and $BS, alone in an object, have one";
 
 /// The key of an entry of an object.
 enum Key {
@@ -301,7 +319,7 @@ fn read_map<'de, A: MapAccess<'de>>(
     let mut key = first;
     while let Some(own) = key {
         let Key::Name(name) = own else {
-            return Err(A::Error::custom("a tag among names"));
+            return Err(A::Error::custom(UNDOUBLED));
         };
         rising &= names.position() > last;
         last = names.position();
@@ -389,7 +407,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             Some(Key::Tag(tag)) => {
                 let value = read_tagged(&tag, &mut entries)?;
                 if entries.next_key::<IgnoredAny>()?.is_some() {
-                    return Err(A::Error::custom("a tag among names"));
+                    return Err(A::Error::custom(UNDOUBLED));
                 }
                 Ok(value)
             }
@@ -410,7 +428,7 @@ fn read_tagged<'de, A: MapAccess<'de>>(
         STRING_SET => Value::StringSet(entries.next_value()?),
         NUMBER_SET => Value::NumberSet(members(entries.next_value()?, |StoredNumber(own)| own)),
         BINARY_SET => Value::BinarySet(members(entries.next_value()?, |Base64(own)| own)),
-        _ => return Err(A::Error::custom("an unknown tag")),
+        _ => return Err(A::Error::custom(UNDOUBLED)),
     })
 }
 
@@ -490,7 +508,9 @@ impl<'de> Deserialize<'de> for Base64 {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> result::Result<Vec<u8>, E> {
-                BASE64.decode(text).map_err(|_| E::custom("no base64"))
+                BASE64
+                    .decode(text)
+                    .map_err(|_| E::custom("not valid base64"))
             }
         }
         from.deserialize_str(Text).map(Self)

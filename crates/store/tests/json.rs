@@ -159,3 +159,12 @@ proptest! {
         prop_assert_eq!(json::decode(cut).is_ok(), cut == text);
     }
 }
+
+#[test]
+fn an_error_of_a_line_that_was_given_has_the_reason_and_that_of_a_stored_text_only_the_position() {
+    let text = r#"{"id":"hush","id":"hush"}"#;
+    let reason = json::decode_line(text).unwrap_err().message;
+    assert_eq!(reason, "a name comes twice, at column 25");
+    let stored = json::decode(text).unwrap_err().message;
+    assert!(stored.contains("at line 1, column 25") && !stored.contains("twice"));
+}

@@ -16,7 +16,6 @@ from mintkey.attributes.comparing import Misfit, check_depth, difference, is_mod
 from mintkey.attributes.elements import Element, element_named, scalar_attribute
 from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
 from mintkey.attributes.options import Default, Maybe, Sure
-from mintkey.attributes.reading import as_read
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.attributes.structures import (
     Structure,
@@ -27,7 +26,7 @@ from mintkey.attributes.structures import (
     structure_of,
 )
 from mintkey.attributes.validators import MEASURED, refused_part
-from mintkey.errors import CONVERSION_ERRORS, InvalidValue, UnreadableItem, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, UnreadableItem, cause, shortened
 
 if TYPE_CHECKING:
     from types import UnionType
@@ -161,13 +160,8 @@ class _Collection(_Document[T, V]):
         return stored if self._structure is None else self._structure.decode(stored)
 
     def _stored_and_read(self, plain: Any) -> Any:
-        try:
-            if isinstance(plain, (dict, list)):
-                return _core.checked(self.kind, self._label, plain)
-            return as_read(self._label, plain)
-        except InvalidValue as error:
-            # The caller adds the label.
-            raise Misfit(cause(error).removeprefix(f"{self._label}: ")) from error
+        # Without a label, which the caller adds.
+        return _core.checked(self.kind, None, plain) if isinstance(plain, (dict, list)) else _core.as_read(plain)
 
     def merged(self, stored: Any, new: Any) -> Any:
         read = self.decode(stored)

@@ -31,7 +31,7 @@ from mintkey.attributes.times import (
     TimedeltaAttribute,
     TTLAttribute,
 )
-from mintkey.errors import InvalidValue, shortened
+from mintkey.errors import shortened
 
 __all__ = ["SCALARS", "Element", "element_named", "scalar_attribute"]
 
@@ -102,11 +102,8 @@ class Element(Structure):
         encoded = attribute.encode(value)
         if attribute.kind in {"list", "map", "any"}:
             return encoded  # the list or map is checked as a whole
-        try:
-            return _core.checked(attribute.kind, attribute._label, encoded)
-        except InvalidValue as error:
-            # The path names the element.
-            raise ValueError(str(error).removeprefix(f"{attribute._label}: ")) from error
+        # Without a label: the path names the element.
+        return _core.checked(attribute.kind, None, encoded)
 
     def decode(self, plain: Any) -> Any:
         if plain is None:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any
 
-from mintkey import _core
-
-__all__ = ["NUMBERS", "as_read", "check_type", "reader"]
+__all__ = ["NUMBERS", "check_type", "reader"]
 
 NUMBERS = (int, float, Decimal)
 
@@ -37,12 +35,6 @@ _READ: dict[str, tuple[Collection[type], str]] = {
     "list": ((list, set), "lists"),
     "map": ((dict,), "maps"),
 }
-
-
-def as_read(label: str, value: Any) -> Any:
-    """Return a plain value as it is read after it was stored: a number is an int, a float or a Decimal."""
-    # The core gives back a single value unchanged, and one inside a list as it would be read.
-    return _core.checked("list", label, [value])[0]
 
 
 def check_type(stored: Any, types: Collection[type], reader: str, reads: str) -> None:

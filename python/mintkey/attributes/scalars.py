@@ -8,9 +8,10 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
+from mintkey import _core
 from mintkey.attributes.base import Attribute, V, check_form, int_only, is_whole, text_only
 from mintkey.attributes.options import Bytes16, Default, Integers, Maybe, Sure, Texts
-from mintkey.attributes.reading import NUMBERS, as_read
+from mintkey.attributes.reading import NUMBERS
 from mintkey.attributes.validators import MEASURED, ORDERED, TEXT
 from mintkey.errors import InvalidValue, shortened
 from mintkey.generators import Auto, parse
@@ -316,7 +317,7 @@ class EnumAttribute(Attribute[Any, V]):
                     "str, int, float, Decimal or bytes"
                 )
             try:
-                stored = as_read(self._label, member.value)
+                stored = _core.as_read(member.value)
             except InvalidValue as error:
                 raise self._declaration_error(f"the value of {label} cannot be stored: {error}") from error
             other = members.setdefault(stored, member)

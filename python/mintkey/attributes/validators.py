@@ -13,7 +13,6 @@ from typing import Any
 from mintkey import _core
 from mintkey.attributes.comparing import Misfit, exact
 from mintkey.attributes.iso import as_utc
-from mintkey.attributes.reading import as_read
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
 __all__ = ["MEASURED", "NO_LIMITS", "ORDERED", "TEXT", "Validators", "refused_part"]
@@ -215,4 +214,4 @@ def _encoded(attribute: Any, value: Any) -> Any:
     encoded = attribute.encode(value)
     if isinstance(encoded, (dict, list, tuple, set, frozenset)):
         return exact(_core.checked(attribute.kind, attribute._label, encoded))
-    return exact(as_read(attribute._label, encoded))
+    return exact(_core.as_read(encoded))

@@ -9,12 +9,12 @@ from typing import Any
 from mintkey._core import Item
 from mintkey.catalog import describe, tables
 from mintkey.cli.access import opened
-from mintkey.cli.endings import Code, Interrupted, UsageError, complain
+from mintkey.cli.endings import Code, Interrupted, complain
 from mintkey.cli.output import Progress, print_table
 from mintkey.cli.reading import as_json, output_arguments
 from mintkey.cli.transfer import conflict_argument
 from mintkey.copying import CopyReport, TableReport, copy
-from mintkey.errors import ConfigurationError, StoreError
+from mintkey.errors import StoreError
 from mintkey.rate_limit import FixedRate
 from mintkey.stores import Store
 
@@ -57,13 +57,12 @@ def copy_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ATTRIBUTE",
         help="At the end, copy the rows that changed meanwhile: this attribute has the time of the last change.",
     )
-    parser.add_argument("--rate", type=float, metavar="UNITS", help="The maximum number of capacity units per second.")
+    parser.add_argument("--rate", type=_rate, metavar="UNITS", help="The maximum number of capacity units per second.")
     output_arguments(parser)
 
 
 def copy_tables(given: argparse.Namespace) -> Code:
     """Copy tables."""
-    rate = _rate(given.rate)
     with opened(given.source) as source, opened(given.target, may_be_new=True) as target:
         progress = _progress(source, given.tables)
         rows: dict[str, int] = {}
@@ -81,15 +80,13 @@ def copy_tables(given: argparse.Namespace) -> Code:
                 resume=given.resume,
                 verify=given.verify,
                 dry_run=given.dry_run,
-                rate=rate,
+                rate=given.rate,
                 changed_since=given.changed_since,
                 progress=show,
             )
         except KeyboardInterrupt:
             progress.clear()
             raise Interrupted(f"{progress.rows:,} rows are copied; {_how_to_continue(given)}") from None
-        except ConfigurationError as error:
-            raise UsageError(_worded(str(error))) from error
         except StoreError:
             progress.clear()
             if progress.rows:
@@ -100,26 +97,17 @@ def copy_tables(given: argparse.Namespace) -> Code:
     return Code.DONE if report.is_complete and report.tables else Code.PARTIAL
 
 
-def _worded(problem: str) -> str:
-    """Return a problem with the options of the command in place of the arguments of the function."""
-    problem = problem.replace("on_conflict='skip' or 'replace'", "--on-conflict skip or replace")
-    problem = problem.replace("changed_since=", "--changed-since").replace("on_conflict='skip'", "--on-conflict skip")
-    return problem.replace("resume='", "--resume '").replace("resume=", "--resume")
-
-
 def _how_to_continue(given: argparse.Namespace) -> str:
     if given.resume is not None:
         return f"to continue, run the same command again: {given.resume} keeps the state"
     return "to continue, run the command again with --on-conflict skip"
 
 
-def _rate(units: float | None) -> FixedRate | None:
-    if units is None:
-        return None
+def _rate(text: str) -> FixedRate:
     try:
-        return FixedRate(rcu=units, wcu=units)
+        return FixedRate(rcu=float(text), wcu=float(text))
     except ValueError as error:
-        raise UsageError(f"--rate: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number") from error
 
 
 def _progress(source: Store, names: list[str]) -> Progress:
@@ -156,7 +144,7 @@ def _print(given: argparse.Namespace, report: CopyReport) -> None:
 def _complain(table: TableReport) -> None:
     """Report what is wrong with the copy of a table."""
     if table.problem is not None:
-        complain(_worded(table.problem))
+        complain(table.problem)
     for index in table.reduced_indexes:
         complain(f"{table.name}: DynamoDB keeps only the first partition attribute of the index {index!r}")
     for failure in table.failures:

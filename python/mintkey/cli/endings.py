@@ -113,8 +113,9 @@ def ending(error: BaseException, urls: Iterable[str] = ()) -> Code:
         complain(error, urls)
         return Code.STORE
     if isinstance(error, OSError) and error.strerror:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror, urls)
         # A file that cannot be opened has a name; a disk that is full has none.
-        return Code.USAGE if error.filename else Code.PARTIAL
+        name = error.filename
+        complain(error.strerror if name is None else f"{name or repr(name)}: {error.strerror}", urls)
+        return Code.PARTIAL if name is None else Code.USAGE
     complain(f"{type(error).__name__}: {error}", urls)
     return Code.PARTIAL

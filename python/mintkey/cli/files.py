@@ -14,8 +14,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
-from mintkey.cli.endings import UsageError
-
 if TYPE_CHECKING:
     import io
 
@@ -82,10 +80,7 @@ class Source:
 
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == "-" else name
-        try:
-            file = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: PTH123, SIM115
-        except OSError as error:
-            raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        file = sys.stdin.buffer if name == "-" else open(name, "rb")  # noqa: PTH123, SIM115
         self._file = cast("io.BufferedReader", file)
         self.size = _size(file)
 

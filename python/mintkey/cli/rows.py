@@ -8,18 +8,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mintkey._core import Item
 from mintkey.attributes.comparing import Misfit
-from mintkey.errors import CONVERSION_ERRORS, InvalidValue, shortened
+from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 from mintkey.formats.dynamodb_json import Digits, attribute_name, stored_item, typed_item
 
 __all__ = ["FORMATS", "BadLine", "Format", "cells"]
-
-_COLUMN = re.compile(r"\(at line 1, column (\d+) of its text\)")
 
 
 class BadLine(ValueError):
@@ -37,8 +34,7 @@ def _read_json(line: str) -> Item:
     try:
         item = Item.from_json(line)
     except InvalidValue as error:
-        found = _COLUMN.search(str(error))
-        raise BadLine(f"not a row in JSON{f', at column {found[1]}' if found else ''}: {shortened(line)}") from error
+        raise BadLine(f"not a row in JSON: {error}: {shortened(line)}") from error
     # No table has such a row: its only attribute would be the key, which is not a map.
     if line.startswith('{"Item":') and item.to_dict().keys() == {"Item"}:
         raise BadLine(f"a row in the JSON of DynamoDB: pass --format dynamodb: {shortened(line)}")
@@ -70,19 +66,24 @@ def _compact(value: Any) -> str:
 
 def _read_dynamodb(line: str) -> Item:
     try:
-        given = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadLine(f"not JSON: {error}") from error
-    if isinstance(given, dict) and given.keys() == {"Item"} and isinstance(given["Item"], dict):
-        given = given["Item"]
-    if not isinstance(given, dict):
-        raise BadLine(f"not a row in the JSON of DynamoDB: {shortened(line)}")
-    try:
+        given = json.loads(line, object_pairs_hook=_object)
+        if isinstance(given, dict) and given.keys() == {"Item"} and isinstance(given["Item"], dict):
+            given = given["Item"]
         return stored_item(given)
+    except json.JSONDecodeError as error:
+        raise BadLine(f"not JSON: {error.msg}, at column {error.colno}: {shortened(line)}") from error
     except Misfit as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(f"{error}: {shortened(line)}") from error
     except CONVERSION_ERRORS as error:
-        raise BadLine(f"not a row in the JSON of DynamoDB: {shortened(line)}") from error
+        raise BadLine(f"not a row in the JSON of DynamoDB: {cause(error)}: {shortened(line)}") from error
+
+
+def _object(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON. Which of two values is meant would be a guess."""
+    found = dict(entries)
+    if len(found) < len(entries):
+        raise Misfit(f"a name comes twice in {shortened([name for name, _ in entries])}")
+    return found
 
 
 def _quoted(text: str) -> str:

@@ -190,15 +190,14 @@ class _Import:
     def _note(self, text: bytes) -> None:
         try:
             values = json.loads(text)
-            if _TABLE in values:
-                described = {**values[_TABLE], "name": self._given.table}
-                self._has_table = True
-                if self._table is None and self._store.run(find(self._given.table)) is None:
-                    self._create(TableInfo.from_dict(described))
-            else:
-                self._has_end = True
+            self._has_end = _TABLE not in values
+            described = None if self._has_end else TableInfo.from_dict({**values[_TABLE], "name": self._given.table})
         except (ValueError, TypeError) as error:
             raise BadLine(f"not the description of a table: {error}") from error
+        if described is not None:
+            self._has_table = True
+            if self._table is None and self._store.run(find(self._given.table)) is None:
+                self._create(described)
 
     def _create(self, table: TableInfo) -> TableInfo:
         create_table_like(self._store, table)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mintkey import _core
-from mintkey.errors import ConfigurationError, cause
+from mintkey.errors import ConfigurationError
 
 __all__ = ["MOST_FAILURES", "CopyState", "Failure", "TableState"]
 
@@ -95,7 +95,6 @@ class CopyState:
     Attributes:
         began: the time at which the copy began, in seconds since 1970.
         tables: the state of each table whose copy has started, by name.
-        resumed: whether the state was read from the file.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, identity: dict[str, str], began: float) -> None:
@@ -104,33 +103,32 @@ class CopyState:
         self._saved = float("-inf")
         self.began = began
         self.tables: dict[str, TableState] = {}
-        self.resumed = False
         if self._path is not None and self._path.exists():
             self._read(self._path)
 
     def _read(self, path: Path) -> None:
         try:
             values = json.loads(path.read_text("utf-8"))
-            version, identity = values["version"], values["copy"]
-            tables = {name: TableState.from_dict(table) for name, table in values["tables"].items()}
-            began = float(values["began"])
+            version = values["version"]
+            # Another version may have other entries.
+            known: dict[str, Any] = values if version == _VERSION else {"copy": {}, "began": 0, "tables": {}}
+            identity, began = known["copy"], float(known["began"])
+            tables = {name: TableState.from_dict(table) for name, table in known["tables"].items()}
         except OSError as error:
-            raise ConfigurationError(f"resume={str(path)!r} cannot be read: {cause(error)}") from error
+            raise ConfigurationError(f"the state file {path} cannot be read: {error.strerror}") from error
         except Exception as error:
             raise ConfigurationError(
-                f"resume={str(path)!r} is not the state of a copy: name another file, or delete this one to start again"
+                f"{path} is not the state of a copy: name another file, or delete this one to start again"
             ) from error
         if version != _VERSION:
-            raise ConfigurationError(
-                f"resume={str(path)!r} was written by another version of mintkey: use that version"
-            )
+            raise ConfigurationError(f"{path} was written by another version of mintkey: use that version")
         for name, value in self._identity.items():
             if identity.get(name) != value:
                 raise ConfigurationError(
-                    f"resume={str(path)!r} is the state of another copy: its {name} is {identity.get(name)}, and not "
+                    f"{path} is the state of another copy: its {name} is {identity.get(name)}, and not "
                     f"{value}: name another file, or delete this one to start again"
                 )
-        self.began, self.tables, self.resumed = began, tables, True
+        self.began, self.tables = began, tables
 
     def save(self, clock: Callable[[], float] = time.monotonic, *, always: bool = True) -> None:
         """Write the file. Unless `always`, do so at most every half second."""
@@ -146,7 +144,7 @@ class CopyState:
             with _replacing(self._path) as file:
                 json.dump(values, file)
         except OSError as error:
-            raise ConfigurationError(f"resume={str(self._path)!r} cannot be written: {cause(error)}") from error
+            raise ConfigurationError(f"the state file {self._path} cannot be written: {error.strerror}") from error
         self._saved = clock()
 
     def remove(self) -> None:

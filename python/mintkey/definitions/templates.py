@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from mintkey import _core
 from mintkey.attributes.base import Attribute, is_utf8_text
-from mintkey.attributes.reading import as_read
 from mintkey.attributes.scalars import VersionAttribute
 from mintkey.attributes.times import DateAttribute, DatetimeAttribute
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, nearest, shortened
@@ -45,7 +44,7 @@ def key_value(attribute: Attribute[Any], text: str) -> Any:
     if attribute.key_kind == "binary":
         return attribute.decode(bytes.fromhex(text))
     number = Decimal(text)
-    return attribute.decode(number if attribute.kind == "decimal" else as_read(attribute._label, number))
+    return attribute.decode(number if attribute.kind == "decimal" else _core.as_read(number))
 
 
 class Part(NamedTuple):

@@ -15,11 +15,11 @@ from typing import Any
 from uuid import UUID
 
 from mintkey import attributes as kinds
+from mintkey._core import as_read
 from mintkey.attributes.base import Attribute
 from mintkey.attributes.comparing import at
 from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.iso import as_utc, parse_iso, parse_time
-from mintkey.attributes.reading import as_read
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 
 __all__ = [
@@ -176,7 +176,7 @@ class NumberForm(Form):
     def write(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
             raise _expected("a number", value)
-        read = value if isinstance(value, int) else _as_read(value)
+        read = value if isinstance(value, int) else as_read(value)
         if isinstance(read, Decimal):
             return Decimal.__str__(read)
         return value if isinstance(value, float) else read
@@ -184,21 +184,13 @@ class NumberForm(Form):
     def read(self, plain: Any) -> Any:
         if isinstance(plain, bool):
             raise _expected("a number", plain)
-        return self.attribute.decode(_as_read(_decimal(plain)) if isinstance(plain, str) else plain)
+        return self.attribute.decode(as_read(_decimal(plain)) if isinstance(plain, str) else plain)
 
 
 def _bytes(plain: Any) -> bytes:
     if not isinstance(plain, str):
         raise _expected("base64", plain)
     return base64.b64decode(plain, validate=True)
-
-
-def _as_read(number: Any) -> Any:
-    """Return a number as it is read from a store: an int, a float or a Decimal."""
-    try:
-        return as_read("number", number)
-    except InvalidValue as error:
-        raise ValueError(str(error).partition("[0]: ")[2] or str(error)) from error
 
 
 class BytesForm(Form):
@@ -296,7 +288,7 @@ def _tagged(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return {"$S": sorted((_tagged(one) for one in value), key=repr)}
     if isinstance(value, (int, float, Decimal)):
-        read = _as_read(value)
+        read = as_read(value)
         return {"$N": Decimal.__str__(read)} if isinstance(read, Decimal) else read
     raise _expected("text, a number, a boolean, bytes, None, a list, a dict or a set", value)
 

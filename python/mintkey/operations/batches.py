@@ -11,7 +11,6 @@ started only for the items that fail.
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from mintkey import _core
 from mintkey.errors import MintkeyError, batch_incomplete, shortened
 from mintkey.instance_state import is_untouched
+from mintkey.monitoring import check_callback
 from mintkey.operations import arguments, item_operations
 from mintkey.operations.suspended import CHUNK, STORE_FAILURES, SuspendedWrite, failures, finish
 from mintkey.stores import store_of
@@ -174,10 +174,8 @@ def write(
     `prepare` prepares the writes of a chunk in one step if it can. `awaiting` selects `async for` for iterables that
     support both `for` and `async for`, such as a query.
     """
-    if on_progress is not None and (not callable(on_progress) or inspect.iscoroutinefunction(on_progress)):
-        raise TypeError(
-            f"{schema.model}: on_progress= takes a plain function of (done, total), not {shortened(on_progress)}"
-        )
+    if on_progress is not None:
+        check_callback(on_progress, f"{schema.model}: on_progress= takes a plain function of (done, total)")
     source = items.__aiter__() if awaiting and isinstance(items, AsyncIterable) else iterator(schema, items)
     total = sized(items)
     done = written = 0

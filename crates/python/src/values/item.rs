@@ -24,10 +24,10 @@ impl From<Item> for PyItem {
 
 #[pymethods]
 impl PyItem {
-    /// The stored JSON form read back.
+    /// The stored JSON form read back. An error says what is wrong with the text.
     #[staticmethod]
     fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
-        json::decode(text)
+        json::decode_line(text)
             .map(Self::from)
             .map_err(|error| exception(py, "InvalidValue", &error.message))
     }
