@@ -128,7 +128,7 @@ impl<'a, T: Transport> Client<'a, T> {
         part
     }
 
-    /// Gives the next call the full timeout.
+    /// Gives the next calls the full timeout, after progress of a long request.
     pub fn restart_deadline(&self) {
         self.deadline
             .set(Instant::now() + self.shared.config.timeout);

@@ -153,10 +153,10 @@ impl Store for DynamoStore {
         let runs = requests.iter().map(async |request: &Arc<Request>| {
             let reply = operations::run(&state.shared, &transport, request, started).await;
             request.metrics.finish();
-            reply
+            Ok(reply)
         });
         let replies = match state.check_open() {
-            Ok(()) => transport.run(async { Ok(join_all(runs).await) }),
+            Ok(()) => transport.run(join_all(runs)),
             Err(closed) => Err(closed),
         };
         replies.unwrap_or_else(|error| error.of_all(requests.len()))

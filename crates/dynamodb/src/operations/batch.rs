@@ -3,7 +3,8 @@
 //! DynamoDB takes 25 writes in a call, returns what it had no capacity for, and supports no conditions there: a write with
 //! a condition, or of a table with unique values, is sent as a single write.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
 
 use mintkey_runtime::{Generation, Stop};
 use mintkey_store::size::MAX_ITEM;
@@ -17,7 +18,7 @@ use crate::operations::batch_get::pause;
 use crate::operations::batch_order::{self, Dependence};
 use crate::operations::unique;
 use crate::transport::Transport;
-use crate::transport::error::{Cause, TransportError};
+use crate::transport::error::Cause;
 use crate::transport::join_all::join_all;
 use crate::wire::response::{UnprocessedWrite, Written};
 use crate::wire::{body, errors};
@@ -41,12 +42,16 @@ pub async fn write<T: Transport>(
         now,
         outcomes: batch.writes.iter().map(|_| None).collect(),
         dependences: Vec::new(),
+        deadline: Cell::new(client.deadline.get()),
         unavailable: RefCell::default(),
     };
     let valid = writer.valid();
     if !batch.table.unique.is_empty() && !valid.is_empty() {
         match batch_order::dependences(&client.part(), batch, now).await {
-            Ok(dependences) => writer.dependences = dependences,
+            Ok(dependences) => {
+                writer.dependences = dependences;
+                writer.restart_deadline();
+            }
             Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)) => return Err(error),
             Err(error) => {
                 for (index, outcome) in all_failed(valid, error, &batch.table) {
@@ -62,30 +67,6 @@ pub async fn write<T: Transport>(
     Ok(writer.into_reply(generation))
 }
 
-/// The error for a write that was not sent because an earlier one failed.
-fn not_sent<T>(
-    client: &Client<'_, T>,
-    table: &Table,
-    generation: Generation,
-    unavailable: Option<&Error>,
-) -> Error {
-    if !generation.is_current() {
-        // The parent continues the batch, and may send it.
-        let address = &client.shared.config.address;
-        let stopped = Stop::Forked.error(address, "sending a batch", Outcome::Unknown);
-        return stopped.of(table);
-    }
-    let reason = unavailable.map_or("", |error| error.message.as_str());
-    Error::new(
-        ErrorKind::Unavailable(Outcome::NotApplied),
-        format!(
-            "{}: not sent, because the server is not available ({reason})",
-            client.shared.config.address
-        ),
-    )
-    .of(table)
-}
-
 struct BatchWriter<'a, T> {
     client: &'a Client<'a, T>,
     batch: &'a BatchWrite,
@@ -93,6 +74,8 @@ struct BatchWriter<'a, T> {
     outcomes: Vec<Option<Result<()>>>,
     /// In a table with unique values, one for each write.
     dependences: Vec<Dependence>,
+    /// When the calls that begin now must have ended. Each write that the server carries out or refuses restarts it.
+    deadline: Cell<Instant>,
     /// Why nothing more is sent.
     unavailable: RefCell<Option<Error>>,
 }
@@ -112,19 +95,37 @@ impl<T: Transport> BatchWriter<'_, T> {
 
     /// The outcomes of all writes.
     fn into_reply(self, generation: Generation) -> Reply {
-        let Self {
-            client,
-            batch,
-            outcomes,
-            unavailable,
-            ..
-        } = self;
-        let reason = unavailable.into_inner();
-        let outcomes = outcomes.into_iter().map(|outcome| match outcome {
-            Some(outcome) => outcome,
-            None => Err(not_sent(client, &batch.table, generation, reason.as_ref())),
-        });
+        let address = &self.client.shared.config.address;
+        let not_sent = if generation.is_current() {
+            self.not_sent(Outcome::NotApplied)
+        } else {
+            // The parent continues the batch, and may send it.
+            Stop::Forked.error(address, "sending a batch", Outcome::Unknown)
+        };
+        let not_sent = not_sent.of(&self.batch.table);
+        let outcomes = self.outcomes.into_iter();
+        let outcomes = outcomes.map(|own| own.unwrap_or_else(|| Err(not_sent.clone())));
         Reply::Written(outcomes.collect())
+    }
+
+    /// The error for a write that was not sent because an earlier one failed. `outcome` is that of an attempt to write it
+    /// together with others.
+    fn not_sent(&self, outcome: Outcome) -> Error {
+        let address = &self.client.shared.config.address;
+        let unavailable = self.unavailable.borrow();
+        let (kind, reason) = match (&*unavailable, outcome) {
+            (Some(error), Outcome::NotApplied) if error.kind == ErrorKind::Throttled => {
+                (error.kind, &*error.message)
+            }
+            (error, outcome) => (
+                ErrorKind::Unavailable(outcome),
+                error.as_ref().map_or("", |error| &*error.message),
+            ),
+        };
+        Error::new(
+            kind,
+            format!("{address}: not sent, because an earlier write of the batch failed ({reason})"),
+        )
     }
 
     /// Carries out one group, with several calls at once. An interrupt ends the whole batch.
@@ -134,10 +135,8 @@ impl<T: Transport> BatchWriter<'_, T> {
             .partition(|index| self.is_plain(&self.batch.writes[**index]));
         let calls: Vec<&[usize]> = plain.chunks(MAX_WRITES).chain(guarded.chunks(1)).collect();
         let calls = calls.into_iter().map(|indexes| self.write_chunk(indexes));
-        for outcomes in join_all(calls).await {
-            for (index, outcome) in outcomes? {
-                self.outcomes[index] = Some(outcome);
-            }
+        for (index, outcome) in join_all(calls).await?.into_iter().flatten() {
+            self.outcomes[index] = Some(outcome);
         }
         Ok(())
     }
@@ -148,29 +147,56 @@ impl<T: Transport> BatchWriter<'_, T> {
             return Ok(Vec::new());
         }
         let outcomes = match indexes {
-            [only] => vec![(*only, self.write_single(self.client.part(), *only).await)],
+            [only] => vec![(
+                *only,
+                self.write_single(self.part(self.client), *only).await,
+            )],
             indexes => self.write_many(indexes).await,
         };
         for (_, outcome) in &outcomes {
-            let Err(error) = outcome else { continue };
-            match error.kind {
-                ErrorKind::Interrupted(_) => {
-                    // The outcome of the whole batch: other writes may have been carried out.
-                    let error = Cause::Stopped(Stop::Interrupted).sent();
-                    return Err(self.transport_error(&error, Outcome::Unknown));
-                }
-                ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => {
-                    let mut unavailable = self.unavailable.borrow_mut();
-                    unavailable.get_or_insert_with(|| error.for_another());
-                }
-                _ => {}
-            }
+            self.record(outcome)?;
         }
         Ok(outcomes)
     }
 
-    fn transport_error(&self, error: &TransportError, outcome: Outcome) -> Error {
-        errors::transport_error(&self.client.shared.config, error, outcome)
+    /// Decides by the result of a write whether more are sent, and until when. An interrupt ends the whole batch.
+    fn record(&self, outcome: &Result<()>) -> Result<()> {
+        let Err(error) = outcome else {
+            self.restart_deadline();
+            return Ok(());
+        };
+        let fails_all = match error.kind {
+            ErrorKind::Interrupted(_) => {
+                // The outcome of the whole batch: other writes may have been carried out.
+                let error = Cause::Stopped(Stop::Interrupted).sent();
+                let config = &self.client.shared.config;
+                return Err(errors::transport_error(config, &error, Outcome::Unknown));
+            }
+            ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) => true,
+            // Others may have more capacity, such as writes of another partition key.
+            ErrorKind::Throttled => Instant::now() >= self.deadline.get(),
+            _ => {
+                self.restart_deadline();
+                false
+            }
+        };
+        if fails_all {
+            let mut unavailable = self.unavailable.borrow_mut();
+            unavailable.get_or_insert_with(|| error.for_another());
+        }
+        Ok(())
+    }
+
+    fn restart_deadline(&self) {
+        let timeout = self.client.shared.config.timeout;
+        self.deadline.set(Instant::now() + timeout);
+    }
+
+    /// A client for a call of the batch.
+    fn part<'c>(&self, client: &Client<'c, T>) -> Client<'c, T> {
+        let part = client.part();
+        part.deadline.set(self.deadline.get());
+        part
     }
 
     /// Carries out one write as a single write.
@@ -192,7 +218,7 @@ impl<T: Transport> BatchWriter<'_, T> {
     /// Carries out writes in one call, with more calls for those that the server returns unprocessed. What is returned
     /// stays uncertain for the client: an attempt without a response may have written it.
     async fn write_many(&self, indexes: &[usize]) -> Outcomes {
-        let client = self.client.part();
+        let client = self.part(self.client);
         let table = &*self.batch.table;
         let mut outcomes = Vec::with_capacity(indexes.len());
         let mut left = indexes.to_vec();
@@ -231,22 +257,11 @@ impl<T: Transport> BatchWriter<'_, T> {
         let mut outcomes = Vec::with_capacity(indexes.len());
         let mut indexes = indexes.into_iter();
         while let Some(index) = indexes.next() {
-            let outcome = self.write_single(client.part(), index).await;
-            let has_failed = outcome.as_ref().is_err_and(|error| {
-                matches!(
-                    error.kind,
-                    ErrorKind::Unavailable(_) | ErrorKind::Timeout(_) | ErrorKind::Interrupted(_)
-                )
-            });
+            let outcome = self.write_single(self.part(client), index).await;
+            let ends = self.record(&outcome).is_err() || self.unavailable.borrow().is_some();
             outcomes.push((index, outcome));
-            if has_failed {
-                let outcome = client.progress.get().outcome();
-                let address = &client.shared.config.address;
-                let reason = "the server was not available for a write before it";
-                let error = Error::new(
-                    ErrorKind::Unavailable(outcome),
-                    format!("{address}: not sent, because {reason}"),
-                );
+            if ends {
+                let error = self.not_sent(client.progress.get().outcome());
                 outcomes.extend(all_failed(indexes.collect(), error, &self.batch.table));
                 break;
             }

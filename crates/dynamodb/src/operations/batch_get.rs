@@ -52,9 +52,7 @@ pub async fn read_all<T: Transport>(
     let mut found = HashMap::with_capacity(wanted.len());
     let chunks = wanted.chunks(MAX_KEYS);
     let reads = chunks.map(|keys| read_chunk(client, batch, keys));
-    for items in join_all(reads).await {
-        found.extend(items?);
-    }
+    found.extend(join_all(reads).await?.into_iter().flatten());
     Ok(found)
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mintkey_store::{Error, Item, Key, Name, Page, Path, Reply, Result, Scan, Table, Violation};
+use mintkey_store::{Error, Item, Key, Name, Path, Reply, Result, Scan, Table, Violation};
 
 use crate::client::{Client, Effect};
 use crate::operations::markers::{self, UniqueValue};
@@ -42,7 +42,6 @@ pub async fn create<T: Transport>(
 /// Builds what the catalog lacks of the unique values of a class, and records it there.
 async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64) -> Result<()> {
     loop {
-        client.restart_deadline();
         let Some(catalog) = catalog::read(client, table).await? else {
             return Err(client.errors(table, None).table_missing().of(table));
         };
@@ -63,7 +62,6 @@ async fn build<T: Transport>(client: &Client<'_, T>, table: &Table, now: i64) ->
             let duplicates = duplicates.into_values().collect();
             return Err(Error::duplicates(table, duplicates));
         }
-        client.restart_deadline();
         if catalog::write(client, table, &catalog, Some(&merged)).await? {
             catalog::remember_built(client, &merged);
             return Ok(());
@@ -92,7 +90,9 @@ impl<T: Transport> Build<'_, T> {
         let mut duplicates = Duplicates::new();
         let mut scan = scan_of(&self.table, attributes);
         loop {
-            let page = self.page(&scan).await?;
+            let Reply::Page(page) = read::scan(self.client, &scan, self.now).await? else {
+                return Ok(duplicates);
+            };
             let mut claims = Vec::new();
             for row in &page.items {
                 let key = self.table.key_of(row)?;
@@ -103,24 +103,18 @@ impl<T: Transport> Build<'_, T> {
                 );
             }
             let puts = claims.iter().map(|(key, value)| self.put(key, value));
-            let holders = join_all(puts).await;
+            let holders = join_all(puts).await?;
             for ((key, value), holder) in claims.into_iter().zip(holders) {
-                if let Some(holder) = holder? {
+                if let Some(holder) = holder {
                     add(&mut duplicates, &self.table, value, holder, key);
                 }
             }
+            // The next page, or what follows the last one, has the full timeout again.
+            self.client.restart_deadline();
             if page.next.is_none() {
                 return Ok(duplicates);
             }
             scan.after = page.next;
-        }
-    }
-
-    async fn page(&self, scan: &Scan) -> Result<Page> {
-        self.client.restart_deadline();
-        match read::scan(self.client, scan, self.now).await? {
-            Reply::Page(page) => Ok(page),
-            _ => Ok(Page::default()),
         }
     }
 

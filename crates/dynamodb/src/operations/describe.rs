@@ -20,7 +20,6 @@ pub async fn list<T: Transport>(client: &Client<'_, T>) -> Result<Reply> {
     let mut names = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        client.restart_deadline();
         let body = body::list_tables(after.as_deref());
         let output = client.read(&all, None, "ListTables", &body).await?;
         let listed: Listed = output.parse().map_err(|error| error.of(&all))?;
@@ -60,7 +59,6 @@ pub async fn describe<T: Transport>(client: &Client<'_, T>, name: &str) -> Resul
     else {
         return Ok(Reply::Described(None));
     };
-    client.restart_deadline();
     if let Some(output) = tables::describe_with(client, &table, "DescribeTimeToLive").await? {
         let expiry: ExpiryDescribed = output.parse().map_err(|error| error.of(&table))?;
         let expiry = expiry.time_to_live_description;
@@ -72,7 +70,6 @@ pub async fn describe<T: Transport>(client: &Client<'_, T>, name: &str) -> Resul
         name,
         client.shared.config.prefix.len() + markers::SUFFIX.len(),
     ) {
-        client.restart_deadline();
         let catalog = catalog::read(client, &table).await?;
         if let Some(described) = catalog.and_then(|catalog| catalog.described) {
             table.unique = described.unique;

@@ -3,16 +3,17 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use mintkey_runtime::Stop;
 use mintkey_store::json::push_string;
 use mintkey_store::{
-    Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Outcome, Projection, Remedy, Reply,
-    Result, Table,
+    Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Projection, Reply, Result, Table,
 };
 
 use crate::client::{Client, Effect, Output};
 use crate::config::Config;
 use crate::operations::{catalog, markers};
 use crate::transport::Transport;
+use crate::transport::error::Cause;
 use crate::wire::body::{self, Body};
 use crate::wire::errors::{ErrorClass, Failure, Progress};
 use crate::wire::response::{
@@ -25,7 +26,7 @@ pub const LONGEST_NAME: usize = 255;
 /// The first delay between two descriptions of a table that is being created; it doubles up to the longest.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// The time limit for a table. An index over many rows may take longer; the server completes it all the same.
+/// How long the server may change a table. An index over many rows may take longer; the server completes it all the same.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 impl TableDescription {
@@ -109,7 +110,6 @@ pub async fn refusing_indexes<T: Transport>(
 pub async fn create<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<()> {
     check_indexes(table)?;
     create_or_extend(client, table).await?;
-    client.restart_deadline();
     enable_expiry(client, table).await
 }
 
@@ -119,7 +119,7 @@ async fn create_or_extend<T: Transport>(client: &Client<'_, T>, table: &Table) -
     let mut wait = Wait::new(client);
     let mut is_created = false;
     loop {
-        client.restart_deadline();
+        let mut is_changing = false;
         match describe(client, table).await? {
             None if is_created => {}
             None => {
@@ -137,7 +137,10 @@ async fn create_or_extend<T: Transport>(client: &Client<'_, T>, table: &Table) -
                     continue;
                 }
             }
-            Some(found) if !found.is_active() => is_created = found.table_status != "DELETING",
+            Some(found) if !found.is_active() => {
+                is_changing = true;
+                is_created = found.table_status != "DELETING";
+            }
             Some(found) => {
                 check_keys(table, &found)?;
                 match missing_index(table, &found)? {
@@ -156,7 +159,7 @@ async fn create_or_extend<T: Transport>(client: &Client<'_, T>, table: &Table) -
                 }
             }
         }
-        wait.pause(table).await?;
+        wait.pause(table, is_changing).await?;
     }
 }
 
@@ -174,7 +177,6 @@ pub async fn delete<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
 async fn delete_one<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result<()> {
     let mut wait = Wait::new(client);
     loop {
-        client.restart_deadline();
         let body = Body::new(&client.shared.config, table).finish();
         send(
             client,
@@ -185,15 +187,15 @@ async fn delete_one<T: Transport>(client: &Client<'_, T>, table: &Table) -> Resu
         )
         .await?;
         // The server deletes it after the response.
-        client.restart_deadline();
-        if describe(client, table).await?.is_none() {
+        let Some(found) = describe(client, table).await? else {
             return Ok(());
-        }
-        wait.pause(table).await?;
+        };
+        wait.pause(table, !found.is_active()).await?;
     }
 }
 
-/// Waits until a table is ready, for a limited time.
+/// Waits until a table is ready. While the server says that it is changing the table, the timeout of the request does not
+/// run.
 struct Wait<'a, T> {
     client: &'a Client<'a, T>,
     until: Instant,
@@ -209,23 +211,43 @@ impl<'a, T: Transport> Wait<'a, T> {
         }
     }
 
-    async fn pause(&mut self, table: &Table) -> Result<()> {
-        if Instant::now() >= self.until {
-            return Err(Error::new(
-                ErrorKind::Timeout(Outcome::Unknown),
-                format!(
-                    "table {:?} is not ready after {} s, but the server continues",
-                    table.name,
-                    TIME_LIMIT.as_secs()
-                ),
-            )
-            .remedy(Remedy::CreateTable)
-            .of(table));
+    async fn pause(&mut self, table: &Table, is_changing: bool) -> Result<()> {
+        let client = self.client;
+        let until = if is_changing {
+            self.until
+        } else {
+            client.deadline.get()
+        };
+        let paused = client.transport.pause(self.next, until).await;
+        paused.map_err(|error| match error.cause {
+            Cause::Stopped(Stop::Timeout(_)) => self.not_ready(table, is_changing),
+            _ => client.transport_error(&error).of(table),
+        })?;
+        if is_changing {
+            client.restart_deadline();
         }
-        let paused = self.client.transport.pause(self.next, self.until).await;
-        paused.map_err(|error| self.client.transport_error(&error).of(table))?;
         self.next = (self.next * 2).min(LONGEST_DELAY);
         Ok(())
+    }
+
+    fn not_ready(&self, table: &Table, is_changing: bool) -> Error {
+        let config = &self.client.shared.config;
+        let limit = if is_changing {
+            TIME_LIMIT
+        } else {
+            config.timeout
+        };
+        Error::new(
+            ErrorKind::Timeout(self.client.progress.get().outcome()),
+            format!(
+                "{}: the server did not complete the change of table {:?} within {} s",
+                config.address,
+                table.name,
+                limit.as_secs_f64()
+            ),
+        )
+        .advice("the server may continue: try again later")
+        .of(table)
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 
 use mintkey_store::{Operation, Reply, Result, Store};
 use mintkey_store_testkit::requests::{self, submit};
@@ -23,6 +24,8 @@ pub enum Act {
     Leave(String),
     /// Taken in, and nothing more.
     Stall,
+    /// Answered so much later.
+    Late(Duration, String),
     /// Taken in; then the server listens no more, and the connection is closed.
     Vanish,
     /// Answered like this when as many requests wait as meet there.
@@ -151,6 +154,13 @@ fn serve(
             }
             Act::Meet(place, body) => {
                 place.wait();
+                stream.write_all(answer(200, &body).as_bytes())
+            }
+            Act::Late(time, body) => {
+                // The other side sends nothing more, unless it gives up.
+                stream.set_read_timeout(Some(time)).unwrap();
+                let _ = stream.read(&mut [0]);
+                stream.set_read_timeout(None).unwrap();
                 stream.write_all(answer(200, &body).as_bytes())
             }
             Act::Stall => {
