@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import urllib.parse
@@ -12,8 +13,8 @@ import redis
 from tests.behaviour.transacting import begun, transact_get
 
 from mintkey import Model, connect
-from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, StoreUnavailable
-from mintkey.fields import AutoKeyField, Field, IndexedField, KeyField
+from mintkey.errors import BatchIncomplete, ConfigurationError, InvalidValue, MintkeyError, StoreUnavailable
+from mintkey.fields import AutoKeyField, Field, IndexedField, KeyField, UniqueField
 
 
 class Widget(Model):
@@ -25,6 +26,35 @@ class Widget(Model):
 class Named(Model):
     name = KeyField()
     n = Field(type=int)
+
+
+class Member(Model):
+    name = KeyField()
+    email = UniqueField()
+
+
+class Later(Model):
+    name = KeyField()
+
+
+async def nothing_is_written(do, *, word, table=True):
+    """Each kind of write is refused for certain, by a server that takes none. With `table` the tables are there."""
+    member = Member(name="new", email="new@example.com")
+    several = [Named(name=str(n), n=n) for n in range(3)]
+    writes = [do.save(Named(name="new", n=1)), do.save(member), do.update_by_key(Named, "new", n=2, upsert=True)]
+    if not table:
+        writes += [do.create_table(Named), do.create_table(Member)]
+    for write in (*writes, do.create_table(Later)):
+        with pytest.raises(StoreUnavailable, match=word) as caught:
+            await write
+        assert caught.value.outcome == "not_applied", str(caught.value)
+    with pytest.raises(StoreUnavailable, match=word) as caught:
+        async with begun(do) as tx:
+            tx.save(Named(name="new", n=1))
+    assert caught.value.outcome == "not_applied"
+    with pytest.raises(BatchIncomplete, match=word) as incomplete:
+        await do.batch_save(Named, several)
+    assert [error.outcome for _, error in incomplete.value.failed] == ["not_applied"] * 3
 
 
 async def test_an_encrypted_server_with_a_password(do, secure, prefix):
@@ -191,10 +221,174 @@ async def test_a_replica_takes_no_writes(do, start, server, prefix):
                 await do.create(Widget, product="Widget")
             assert caught.value.outcome == "not_applied"
             made.product = "Gadget"
-            for operation in (do.save(made), do.delete(made), do.update(made, product="Gadget")):
-                with pytest.raises(StoreUnavailable, match="replica"):
+            for operation in (do.save(made), do.delete(made), do.update(made, product="Gadget"), do.delete_table(Widget)):
+                with pytest.raises(StoreUnavailable, match="replica.*; connect to its primary") as caught:
                     await operation
+                assert caught.value.outcome == "not_applied"
             assert made.is_dirty
+            # The table has all that the class needs.
+            await do.create_table(Widget)
+            await nothing_is_written(do, word="replica", table=False)
+        with connect(f"{replica}?prefix={prefix}") as store:
+            assert len((await do.ping(store)).servers) == 1
+            raw.replicaof("no", "one")
+            await do.create(Widget, product="Gadget")
+            assert await do.count(Widget) == 2
+
+
+async def test_a_replica_without_its_primary_is_waited_for(do, start):
+    with start("--replica-serve-stale-data", "no") as address, redis.Redis.from_url(address) as raw:
+        with connect(f"{address}?timeout=0.5") as store:
+            for model in (Named, Member):
+                await do.create_table(model)
+            raw.replicaof("127.0.0.1", "1")
+            await nothing_is_written(do, word=r"MASTERDOWN .*try again later, or raise \?timeout=")
+            with pytest.raises(StoreUnavailable, match="MASTERDOWN"):
+                await do.get(Named, name="new")
+            with pytest.raises(StoreUnavailable, match="MASTERDOWN"):
+                await do.ping(store)
+            raw.replicaof("no", "one")
+        with connect(address) as store:
+            await do.ping(store)
+            assert await do.count(Named) == await do.count(Member) == 0
+            assert not await do.table_exists(Later)
+            await do.create(Named, name="new", n=1)
+
+
+async def test_a_server_that_cannot_save_to_disk_is_said(do, start, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with start("--save", "3600 1") as address, redis.Redis.from_url(address) as raw, connect(address) as store:
+        for model in (Named, Member):
+            await do.create_table(model)
+        before = raw.config_get("dir")["dir"]
+        raw.config_set("dir", str(gone))
+        gone.rmdir()
+        raw.bgsave()
+        while raw.info("persistence")["rdb_last_bgsave_status"] == "ok":
+            pass
+        await nothing_is_written(do, word="cannot save to disk.*log of the server")
+        assert await do.get(Named, name="new") is None
+        with contextlib.suppress(StoreUnavailable):
+            # The server itself refuses PING then.
+            await do.ping(store)
+        raw.config_set("dir", before)
+        raw.bgsave()
+        while raw.info("persistence")["rdb_last_bgsave_status"] != "ok":
+            pass
+        await do.create(Named, name="new", n=1)
+
+
+async def test_a_server_with_too_many_clients_is_said(do, start):
+    with start("--maxclients", "1") as address, connect(address):
+        raw = redis.Redis.from_url(address)
+        raw.ping()
+        for write in (do.create_table(Named), do.create(Named, name="new", n=1)):
+            with pytest.raises(StoreUnavailable, match="maxclients") as caught:
+                await write
+            assert caught.value.outcome == "not_applied"
+        raw.close()
+        for _ in range(1000):
+            # The server may not have noticed yet that the other client is gone.
+            with contextlib.suppress(StoreUnavailable):
+                await do.create_table(Named)
+                break
+        await do.create(Named, name="new", n=1)
+
+
+#: A command, and something that needs it.
+NEEDED = {
+    "evalsha": lambda do: do.save(Named(name="new", n=1)),
+    "hset": lambda do: do.save(Named(name="new", n=1)),
+    "zadd": lambda do: do.save(Member(name="new", email="new@example.com")),
+    "hget": lambda do: do.get(Named, name="there"),
+    "hgetall": lambda do: do.get(Named, name="there"),
+    "del": lambda do: do.delete_by_key(Named, "there"),
+    "zrem": lambda do: do.delete_by_key(Member, "there"),
+    "sadd": lambda do: do.create_table(Later),
+    "unlink": lambda do: do.delete_table(Named),
+}
+
+
+@pytest.mark.parametrize("command", NEEDED)
+async def test_a_right_that_is_missing_is_named(do, server, raw, prefix, command):
+    with connect(f"{server}?prefix={prefix}"):
+        await do.create(Named, name="there", n=1)
+        await do.create(Member, name="there", email="there@example.com")
+    raw.execute_command("ACL", "SETUSER", "few", "on", ">password", "~*", "+@all", f"-{command}")
+    try:
+        with (
+            connect(f"{server}?prefix={prefix}".replace("://", "://few:password@")),
+            pytest.raises(ConfigurationError, match=rf"(?i)lacks a permission: .*\b{command}\b.* guide to Redis lists"),
+        ):
+            await NEEDED[command](do)
+        raw.execute_command("ACL", "SETUSER", "few", "+@all")
+        with connect(f"{server}?prefix={prefix}".replace("://", "://few:password@")):
+            await NEEDED[command](do)
+    finally:
+        raw.execute_command("ACL", "DELUSER", "few")
+
+
+async def test_a_command_that_the_server_does_not_have_is_named(do, start):
+    removed = ("evalsha", "unlink", "info")
+    with start(*(word for command in removed for word in ("--rename-command", command, ""))) as address:
+        with connect(address) as store:
+            # Without INFO the version is not known.
+            assert (await do.ping(store)).servers[0].version is None
+            for write in (do.create_table(Named), do.create(Named, name="secret", n=1)):
+                with pytest.raises(ConfigurationError, match=r"no command EVALSHA: `rename-command` .*guide") as caught:
+                    await write
+                assert "'1'" not in str(caught.value)
+    with start("--rename-command", "unlink", "") as address, connect(address):
+        await do.create(Named, name="there", n=1)
+        with pytest.raises(ConfigurationError, match="no command UNLINK"):
+            await do.delete_table(Named)
+
+
+async def test_a_user_that_is_deleted_meanwhile(do, server, raw, prefix):
+    raw.execute_command("ACL", "SETUSER", "leaver", "on", ">password", "~*", "+@all")
+    with connect(f"{server}?prefix={prefix}".replace("://", "://leaver:password@")):
+        await do.create(Named, name="there", n=1)
+        raw.execute_command("ACL", "DELUSER", "leaver")
+        for operation in (do.get(Named, name="there"), do.create_table(Named), do.save(Named(name="new", n=1))):
+            with pytest.raises(ConfigurationError, match="user or password"):
+                await operation
+        raw.execute_command("ACL", "SETUSER", "leaver", "on", ">password", "~*", "+@all")
+        assert (await do.get(Named, name="there")).n == 1
+    raw.execute_command("ACL", "DELUSER", "leaver")
+
+
+async def test_a_full_cluster_takes_nothing_half(do, cluster, prefix):
+    places = urllib.parse.urlsplit(cluster).netloc.split(",")
+    servers = [redis.Redis(place.rpartition(":")[0], int(place.rpartition(":")[2])) for place in places]
+    with connect(f"{cluster}?prefix={prefix}"):
+        for model in (Named, Member):
+            await do.create_table(model)
+        try:
+            for server in servers:
+                server.config_set("maxmemory", 1)
+            await nothing_is_written(do, word="maxmemory.*; delete data")
+        finally:
+            for server in servers:
+                server.config_set("maxmemory", 0)
+        # No value is claimed.
+        await do.create(Member, name="other", email="new@example.com")
+        assert await do.count(Named) == 0
+        assert await do.count(Member) == 1
+
+
+async def test_a_user_of_a_cluster_who_may_not_ask_for_its_slots(do, cluster):
+    address = urllib.parse.urlsplit(cluster)
+    place = address.netloc.split(",")[0]
+    with redis.Redis(place.rpartition(":")[0], int(place.rpartition(":")[2])) as raw:
+        raw.execute_command("ACL", "SETUSER", "few", "on", ">password", "~*", "+@all", "-cluster|slots")
+        try:
+            with connect(f"redis-cluster://few:password@{place}"):
+                for operation in (do.create_table(Named), do.get(Named, name="there")):
+                    with pytest.raises(ConfigurationError, match=r"lacks a permission: .*cluster\|slots.* guide to Redis"):
+                        await operation
+        finally:
+            raw.execute_command("ACL", "DELUSER", "few")
 
 
 async def test_a_full_server_takes_nothing_half(do, start):
@@ -210,6 +404,8 @@ async def test_a_full_server_takes_nothing_half(do, start):
         assert await do.count(Widget) == len(kept)
         assert {found.id for found in await do.all(Widget.query(kind="large"))} == {one.id for one in kept}
         assert raw.zcard("@Widget:rows") == len(kept)
+        await do.create_table(Widget)
+        await nothing_is_written(do, word="maxmemory", table=False)
         # A full server carries out deletions, which make room.
         for one in kept:
             await do.delete(one)

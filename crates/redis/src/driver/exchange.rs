@@ -268,11 +268,11 @@ impl<N: Clone + PartialEq> Exchange<N> {
     }
 
     /// Ends a call. When there is no more time, the last reply of a server that could not carry it out is its final reply,
-    /// and the last error says more than that the time is over: unless the call was sent again after it.
+    /// and the last error says more than that the time is over: unless it is a write that was sent again after it.
     fn give_up(&mut self, index: usize, error: Error) {
         let state = &mut self.states[index];
         let is_sent = matches!(state.stage, Stage::Sent { reached: true, .. });
-        if matches!(error.kind, ErrorKind::Timeout(_)) && !is_sent {
+        if matches!(error.kind, ErrorKind::Timeout(_)) && !(is_sent && state.call.writes) {
             if let Some(error) = state.last_error.take() {
                 return self.fail(index, error);
             }

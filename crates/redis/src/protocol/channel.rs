@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use mintkey_runtime::{Deadline, locked};
 use mintkey_store::{Outcome, Result};
 
+use crate::protocol::replies::is_refusal;
 use crate::protocol::resp::{Call, Value};
 
 /// The final reply to a call.
@@ -79,17 +80,18 @@ impl Channel {
 
     /// Sends calls at once. There are as many replies, in the same order.
     pub async fn exchange(&self, calls: Vec<Call>) -> Replies {
+        self.exchange_writes(calls).await.0
+    }
+
+    /// Sends calls at once. Also returns whether one of them may have written something.
+    async fn exchange_writes(&self, calls: Vec<Call>) -> (Replies, bool) {
         let writes: Vec<bool> = calls.iter().map(|call| call.writes).collect();
         self.lock().message = Message::Calls(calls);
         let replies = NextReplies(self).await;
-        let may_have_written = |(writes, reply): (bool, &Result<FinalReply>)| {
-            let outcome = reply.as_ref().map_err(|error| error.kind.outcome());
-            writes && !matches!(outcome, Err(Some(Outcome::NotApplied)))
-        };
-        if writes.into_iter().zip(&replies).any(may_have_written) {
-            self.lock().may_have_written = true;
-        }
-        replies
+        let mut written = writes.into_iter().zip(&replies);
+        let any = written.any(|(writes, reply)| writes && may_have_written(reply));
+        self.lock().may_have_written |= any;
+        (replies, any)
     }
 
     /// Whether one of the calls so far may have written something.
@@ -100,29 +102,12 @@ impl Channel {
     /// Sends calls at once. There are as many replies, in the same order. If one has none, that is the error of all: what the
     /// calls have done together is unknown if one of them may have written something.
     pub async fn send(&self, calls: Vec<Call>) -> Result<Vec<Value>> {
-        let writes: Vec<bool> = calls.iter().map(|call| call.writes).collect();
-        let replies = self.exchange(calls).await;
-        let mut values = Vec::with_capacity(replies.len());
-        let (mut may_have_written, mut failure) = (false, None);
-        for (writes, reply) in writes.into_iter().zip(replies) {
-            match reply {
-                Ok(reply) => {
-                    may_have_written |= writes;
-                    values.push(reply.value);
-                }
-                Err(error) => {
-                    let is_unknown = error.kind.outcome() == Some(Outcome::Unknown);
-                    may_have_written |= is_unknown;
-                    if is_unknown || failure.is_none() {
-                        failure = Some(error);
-                    }
-                }
-            }
-        }
-        match failure {
-            None => Ok(values),
-            Some(error) if may_have_written => Err(error.uncertain()),
-            Some(error) => Err(error),
+        let (replies, may_have_written) = self.exchange_writes(calls).await;
+        let replies: Result<Vec<FinalReply>> = replies.into_iter().collect();
+        match replies {
+            Ok(replies) => Ok(replies.into_iter().map(|reply| reply.value).collect()),
+            Err(error) if may_have_written => Err(error.uncertain()),
+            Err(error) => Err(error),
         }
     }
 
@@ -153,6 +138,14 @@ impl Channel {
     /// For the driver: hands over the replies. The operation can be polled again.
     pub fn resume(&self, replies: Replies) {
         self.lock().message = Message::Replies(replies);
+    }
+}
+
+/// Whether a call that writes may have done so: not if the server has refused it, or cannot have received it.
+fn may_have_written(reply: &Result<FinalReply>) -> bool {
+    match reply {
+        Ok(reply) => reply.sent_before || !is_refusal(&reply.value),
+        Err(error) => error.kind.outcome() == Some(Outcome::Unknown),
     }
 }
 

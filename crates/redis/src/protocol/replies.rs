@@ -6,6 +6,7 @@ use std::time::Duration;
 use mintkey_store::{Error, ErrorKind, Outcome, Reply, Result, Table};
 
 use crate::protocol::resp::Value;
+use crate::protocol::unique_scripts::failed_command;
 
 /// The delay before a call is sent again to a server that could not answer.
 pub const RETRY_DELAY: Duration = Duration::from_millis(20);
@@ -92,10 +93,21 @@ pub fn bulks(value: Value, table: &Table) -> Result<Vec<Vec<u8>>> {
         .collect()
 }
 
+/// Whether a reply says that the server has not carried out the call.
+pub fn is_refusal(value: &Value) -> bool {
+    let Value::Error(text) = value else {
+        return false;
+    };
+    server_error(text).kind != ErrorKind::Unavailable(Outcome::Unknown)
+}
+
 /// The error that an error reply means.
 pub fn server_error(text: &str) -> Error {
+    if is_denied(text) {
+        return denied(text);
+    }
     let not_applied =
-        |message: String| Error::new(ErrorKind::Unavailable(Outcome::NotApplied), message);
+        |message: &str| Error::new(ErrorKind::Unavailable(Outcome::NotApplied), message);
     // For an error in a script, old servers put other words before the code.
     let has_code = |code: &str| {
         let within = [format!(" {code} "), format!(" -{code} ")];
@@ -107,18 +119,16 @@ pub fn server_error(text: &str) -> Error {
              Choose a ?prefix=, or another database",
         )
     } else if has_code("OOM") {
-        not_applied("Redis has reached its maxmemory".to_owned())
-            .advice("delete data, or raise maxmemory")
+        not_applied("Redis has reached its maxmemory").advice("delete data, or raise maxmemory")
     } else if has_code("READONLY") {
-        not_applied("this Redis is a replica, which refuses writes".to_owned())
+        not_applied("this Redis is a replica, which refuses writes")
             .advice("connect to its primary")
     } else if has_code("MISCONF") {
-        not_applied("Redis cannot save to disk, and refuses writes".to_owned())
+        not_applied("Redis cannot save to disk, and refuses writes")
             .advice("see the log of the server")
     } else if has_code("NOREPLICAS") {
-        not_applied(
-            "Redis has fewer replicas than min-replicas-to-write, and refuses writes".to_owned(),
-        )
+        not_applied("Redis has fewer replicas than min-replicas-to-write, and refuses writes")
+            .advice("start its replicas, or lower min-replicas-to-write")
     } else if text.contains("without any password configured") {
         Error::configuration(
             "the URL has a password, but this Redis has none for the default user: write the URL without it, name the \
@@ -133,18 +143,24 @@ pub fn server_error(text: &str) -> Error {
             "this Redis has no database of that number: use a lower one, as in redis://localhost:6379/0, or raise \
              `databases` in its configuration",
         )
-    } else if has_code("NOPERM") {
-        Error::configuration(format!(
-            "this Redis user lacks a permission: {text}. The guide to Redis lists the commands that a user needs"
-        ))
+    } else if has_code("DENIED") {
+        Error::configuration(
+            "this Redis is in protected mode, and accepts only connections from its own machine: set a password \
+             (`requirepass`) in its configuration, or `protected-mode no`",
+        )
     } else if is_transient(text) {
-        not_applied(format!("Redis cannot answer at the moment ({text})"))
+        not_applied(&format!("Redis cannot answer at the moment ({text})"))
+            .advice("try again later, or raise ?timeout= to wait longer")
     } else if has_code("MOVED") || has_code("ASK") {
         Error::configuration(
             "this server belongs to a Redis Cluster: write redis-cluster://host:6379 instead of redis://host:6379",
         )
+    } else if text.contains("cluster support disabled") {
+        Error::configuration(
+            "this server belongs to no Redis Cluster: write redis://host:6379 instead of redis-cluster://host:6379",
+        )
     } else if text.contains("max number of clients") {
-        not_applied("Redis has reached its maxclients".to_owned())
+        not_applied("Redis has reached its maxclients")
             .advice("close connections, or raise maxclients")
     } else {
         Error::new(
@@ -152,6 +168,37 @@ pub fn server_error(text: &str) -> Error {
             format!("Redis returned an error: {text}"),
         )
     }
+}
+
+/// Whether an error reply says that the server does not carry out this command: it has no such command, or the user may not
+/// call it. In scripts, servers before 7.2 use words of their own.
+pub fn is_denied(text: &str) -> bool {
+    text.contains("NOPERM ")
+        || text.contains("The user executing the script can't")
+        || has_no_command(text)
+}
+
+/// Whether an error reply says that the server has no such command. `rename-command` removes commands.
+fn has_no_command(text: &str) -> bool {
+    text.starts_with("ERR unknown command") || text.contains("Unknown Redis command called from")
+}
+
+/// The error for a command that the server does not carry out.
+fn denied(text: &str) -> Error {
+    const GUIDE: &str = "The guide to Redis lists the commands that a user needs";
+    // The arguments of an unknown command may be values.
+    let quoted = text.split(['\'', '`']).nth(1);
+    let command = failed_command(text);
+    Error::configuration(if has_no_command(text) {
+        let command = command.or(quoted).unwrap_or("that a script calls");
+        format!(
+            "this Redis has no command {command}: `rename-command` may have removed it. {GUIDE}"
+        )
+    } else {
+        let (reason, _) = text.split_once(" script: ").unwrap_or((text, ""));
+        let command = command.map_or_else(String::new, |command| format!(" ({command})"));
+        format!("this Redis user lacks a permission: {reason}{command}. {GUIDE}")
+    })
 }
 
 /// Whether an error reply says that the server cannot answer at the moment. Nothing was carried out.
@@ -203,6 +250,7 @@ pub fn is_busy(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::scripts::REMOVE;
 
     /// The replies to a script that may not write. Redis 6.2 wraps the error of the command, later versions do not.
     #[test]
@@ -212,6 +260,10 @@ mod tests {
             "OOM command not allowed when used memory > 'maxmemory'. script: acb2, on @user_script:2.",
             "ERR Error running script (call to f_0a9f): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica.",
             "READONLY You can't write against a read only replica.",
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "CLUSTERDOWN Hash slot not served",
+            "ERR max number of clients reached",
         ] {
             let error = server_error(text);
             assert_eq!(
@@ -219,9 +271,67 @@ mod tests {
                 ErrorKind::Unavailable(Outcome::NotApplied),
                 "{text}"
             );
+            assert!(error.remedy.is_some(), "{text}");
+            assert!(is_refusal(&Value::Error(text.to_owned())), "{text}");
         }
-        let other =
-            server_error("ERR Error running script (call to f_acb2): a BOOM in READONLYNESS");
+        let unknown = "ERR Error running script (call to f_acb2): a BOOM in READONLYNESS";
+        let other = server_error(unknown);
         assert_eq!(other.kind, ErrorKind::Unavailable(Outcome::Unknown));
+        assert!(!is_refusal(&Value::Error(unknown.to_owned())));
+        assert!(!is_refusal(&Value::Status("OK".to_owned())));
+    }
+
+    /// Redis 6.2, 7.0 and 7.2 use different words, and the first two do not name the command that a script calls.
+    #[test]
+    fn a_command_that_is_not_carried_out_is_named() {
+        let digest = REMOVE.digest();
+        let source = REMOVE.source().lines().collect::<Vec<_>>();
+        let zrem = 1 + source
+            .iter()
+            .position(|line| line.contains("'ZREM'"))
+            .unwrap();
+        for (text, named) in [
+            (
+                "NOPERM this user has no permissions to run the 'hgetall' command",
+                "'hgetall'",
+            ),
+            (
+                "NOPERM User few has no permissions to run the 'zrem' command script: 12, on @user_script:3.",
+                "'zrem' command. The guide to Redis",
+            ),
+            (
+                &format!(
+                    "ERR The user executing the script can't run this command or subcommand script: {digest}, on @user_script:{zrem}."
+                ),
+                "subcommand (ZREM). The guide to Redis",
+            ),
+            (
+                &format!(
+                    "ERR Error running script (call to f_{digest}): @user_script:{zrem}: @user_script: {zrem}: \
+                     The user executing the script can't run this command or subcommand"
+                ),
+                "subcommand (ZREM). The guide to Redis",
+            ),
+            (
+                &format!(
+                    "ERR Unknown Redis command called from script script: {digest}, on @user_script:{zrem}."
+                ),
+                "no command ZREM: `rename-command`",
+            ),
+            (
+                "ERR unknown command 'EVALSHA', with args beginning with: 'secret' ",
+                "no command EVALSHA: `rename-command`",
+            ),
+            (
+                "ERR unknown command `EVALSHA`, with args beginning with: `secret`, ",
+                "no command EVALSHA: `rename-command`",
+            ),
+        ] {
+            let error = server_error(text);
+            assert_eq!(error.kind, ErrorKind::Configuration, "{text}");
+            assert!(error.message.contains(named), "{}", error.message);
+            assert!(!error.message.contains("secret"), "{}", error.message);
+            assert!(is_refusal(&Value::Error(text.to_owned())), "{text}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 use crate::protocol::scripts::{
     ADD_ENTRIES, CLEAN, CLEAN_CHANGES, CLEAN_CHECKS, DESCRIBE, DROP, PUT, PUT_NEW, REMOVE,
     REMOVE_CHANGES, REMOVE_CHECKS, SETTLE, SNAPSHOT, Script, TRANSACT, TRANSACT_CHANGES,
-    TRANSACT_CHECKS, TRANSACT_OUTCOME, WRITE, WRITE_CHANGES, WRITE_CHECKS,
+    TRANSACT_CHECKS, TRANSACT_OUTCOME, UNDESCRIBE, WRITE, WRITE_CHANGES, WRITE_CHECKS,
 };
 
 /// Takes the last argument: the prefix of the keys of markers, then the claims of the row, packed.
@@ -269,32 +269,52 @@ redis.call('UNLINK', unpack(KEYS, 2))
 return 1
 "]);
 
+/// All scripts, here and in `scripts`.
+static ALL: [&Script; 23] = [
+    &WRITE,
+    &PUT,
+    &PUT_NEW,
+    &REMOVE,
+    &ADD_ENTRIES,
+    &CLEAN,
+    &DESCRIBE,
+    &UNDESCRIBE,
+    &DROP,
+    &TRANSACT,
+    &SETTLE,
+    &SNAPSHOT,
+    &WRITE_UNIQUE,
+    &PUT_UNIQUE,
+    &REMOVE_UNIQUE,
+    &CLEAN_UNIQUE,
+    &RELEASE,
+    &TRANSACT_UNIQUE,
+    &TRANSACT_INTENT,
+    &CLAIM,
+    &RELEASE_EXACT,
+    &INSPECT,
+    &DROP_MARKERS,
+];
+
 /// Computes all digests now: a forked child must not find one half computed.
 pub fn compute_digests() {
-    for script in [
-        &WRITE,
-        &PUT,
-        &PUT_NEW,
-        &REMOVE,
-        &ADD_ENTRIES,
-        &CLEAN,
-        &DESCRIBE,
-        &DROP,
-        &TRANSACT,
-        &SETTLE,
-        &SNAPSHOT,
-        &WRITE_UNIQUE,
-        &PUT_UNIQUE,
-        &REMOVE_UNIQUE,
-        &CLEAN_UNIQUE,
-        &RELEASE,
-        &TRANSACT_UNIQUE,
-        &TRANSACT_INTENT,
-        &CLAIM,
-        &RELEASE_EXACT,
-        &INSPECT,
-        &DROP_MARKERS,
-    ] {
+    for script in ALL {
         script.digest();
     }
+}
+
+/// The command at the line of a script that an error reply names, as in `… script: DIGEST, on @user_script:18.`
+pub fn failed_command(text: &str) -> Option<&'static str> {
+    let script = ALL.iter().find(|script| text.contains(script.digest()))?;
+    let (_, line) = text.rsplit_once("user_script:")?;
+    let line = line
+        .trim_start()
+        .split(|c: char| !c.is_ascii_digit())
+        .next();
+    let line = script
+        .source()
+        .lines()
+        .nth(line?.parse::<usize>().ok()?.checked_sub(1)?)?;
+    let is_command = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase());
+    line.split('\'').find(is_command)
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{RETRY_DELAY, handshake_error};
+use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_denied};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connection::{Connection, RoundTrip, TransportError};
 use crate::transport::lookup::{Lookup, Lookups};
@@ -208,7 +208,7 @@ impl Connecting {
         for (index, reply) in replies.into_iter().enumerate() {
             match reply {
                 // A user without permission for INFO may have all others.
-                Value::Error(text) if index == last && text.starts_with("NOPERM") => {}
+                Value::Error(text) if index == last && is_denied(&text) => {}
                 Value::Error(text) => return Err(handshake_error(address, &text)),
                 Value::Bulk(info) if index == last => {
                     let info = String::from_utf8_lossy(&info);

@@ -9,7 +9,7 @@ use mintkey_runtime::Stop;
 use mintkey_store::{Error, ErrorKind, Outcome, Result};
 
 use crate::config::{Config, Endpoint};
-use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy, is_transient};
+use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_busy};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connecting::Connecting;
 use crate::transport::connection::{Connection, RoundTrip};
@@ -183,19 +183,14 @@ impl Step {
 }
 
 fn endpoints(reply: &Value, node: &Node) -> Result<Vec<Option<Endpoint>>> {
-    if let Value::Error(text) = reply
-        && is_transient(text)
-    {
-        return Err(handshake_error(&node.address, text));
+    let address = &node.address;
+    if let Value::Error(text) = reply {
+        return Err(handshake_error(address, text));
     }
     routes(reply, &node.endpoint).ok_or_else(|| {
-        let text = match reply {
-            Value::Error(text) => text,
-            _ => "a reply of another shape",
-        };
         Error::new(
             ErrorKind::Unavailable(Outcome::NotApplied),
-            format!("CLUSTER SLOTS failed at {}: {text}", node.address),
+            format!("{address} sent a reply to CLUSTER SLOTS that Redis does not send"),
         )
     })
 }
