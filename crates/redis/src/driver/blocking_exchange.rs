@@ -1,20 +1,18 @@
 //! Drives an exchange on the calling thread, over connections that no other request uses.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mintkey_runtime::{Deadline, Stop};
-use rustix::event::{PollFd, Timespec, poll};
 
 use crate::driver::exchange::{Exchange, Outgoing, Step};
-use crate::driver::multiplexed::{CallId, MultiplexedConnection, poll_sockets, report_lost};
+use crate::driver::multiplexed::{CallId, MultiplexedConnection, block, report_lost};
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connection::TransportError;
 use crate::transport::node::Node;
 use crate::transport::slot_refresh::SlotRefresh;
-use crate::transport::stream::Wait;
 use crate::transport::topology::Routes as _;
 
 /// The connections that one request uses.
@@ -104,11 +102,7 @@ impl Driver<'_> {
         while let Some(step) = self.exchange.next(topology) {
             match step {
                 Step::Send(node, calls) => self.send(&node, &calls),
-                // Another thread has requested them.
-                Step::RefreshSlots(version) if version != topology.version() => {
-                    self.exchange.slots_refreshed(Ok(()), topology);
-                }
-                Step::RefreshSlots(_) => self.slot_refresh = Some(SlotRefresh::new(topology)),
+                Step::RefreshSlots => self.slot_refresh = Some(SlotRefresh::new(topology)),
                 Step::Wait(time) => self.retry_at = Some(Instant::now() + time),
             }
         }
@@ -213,27 +207,11 @@ impl Driver<'_> {
         if connections.any(MultiplexedConnection::has_more) || self.spin() {
             return;
         }
+        let check = Instant::now() + self.deadline.wait();
+        let ends = self.retry_at.into_iter().chain([check]);
         let is_cluster = self.shared.context.topology.is_cluster();
-        let connecting = self.connections.iter();
-        let ends = connecting
-            .filter_map(|connection| connection.wake_at(is_cluster))
-            .chain(self.retry_at)
-            .chain(self.slot_refresh.iter().filter_map(SlotRefresh::end));
-        let left = ends
-            .min()
-            .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
-        let most = self.deadline.wait();
-        let mut most = left.map_or(most, |left| left.min(most));
-        let mut sockets = poll_sockets(self.connections);
-        match self.slot_refresh.as_ref().map(SlotRefresh::wait) {
-            Some(Wait::Socket(socket, flags)) => {
-                sockets.push(PollFd::from_borrowed_fd(socket, flags));
-            }
-            Some(Wait::Time(time)) => most = most.min(time),
-            None => {}
-        }
-        // An interrupted wait ends early, which does no harm.
-        let _ = poll(&mut sockets, Timespec::try_from(most).ok().as_ref());
+        let slot_refresh = self.slot_refresh.as_ref();
+        block(self.connections, slot_refresh, None, ends, is_cluster);
     }
 
     /// Spins briefly if one server must reply. Returns whether it has.

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use mintkey_runtime::Stop;
 use mintkey_store::{Error, Request};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Timespec, poll};
 
 use crate::driver::coalesce::{answer_all, coalesce};
 use crate::driver::exchange::{Exchange, Outgoing, Step};
 use crate::driver::in_flight::InFlight;
 use crate::driver::multiplexed::{
-    CallId, MultiplexedConnection, SentCall, poll_sockets, report_lost,
+    CallId, MultiplexedConnection, SentCall, block, poll_sockets, report_lost,
 };
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
@@ -27,7 +27,6 @@ use crate::transport::connection::TransportError;
 use crate::transport::lookup::Lookups;
 use crate::transport::node::Node;
 use crate::transport::slot_refresh::SlotRefresh;
-use crate::transport::stream::Wait;
 use crate::transport::topology::Routes as _;
 
 /// A connection on which a request timed out is closed if its server has sent nothing for this time.
@@ -190,10 +189,7 @@ impl EventLoop {
             };
             match in_flight.exchange.next(topology) {
                 Some(Step::Send(node, calls)) => self.send(request, &node, &calls),
-                Some(Step::RefreshSlots(version)) if version != topology.version() => {
-                    in_flight.exchange.slots_refreshed(Ok(()), topology);
-                }
-                Some(Step::RefreshSlots(_)) => {
+                Some(Step::RefreshSlots) => {
                     in_flight.is_refreshing_slots = true;
                     self.slot_refresh
                         .get_or_insert_with(|| SlotRefresh::new(topology));
@@ -208,7 +204,7 @@ impl EventLoop {
                     in_flight.round += 1;
                     let ended = Exchange::new(Vec::new());
                     let exchange = std::mem::replace(&mut in_flight.exchange, ended);
-                    in_flight.channel.add_retries(&exchange.retries());
+                    in_flight.channel.add_retries(exchange.retries());
                     in_flight.channel.resume(exchange.into_replies());
                     return self.advance(request);
                 }
@@ -406,30 +402,13 @@ impl EventLoop {
     /// Blocks in the kernel.
     fn sleep(&mut self) {
         let deadlines = self.in_flight.values().filter_map(InFlight::end);
-        let is_cluster = self.shared.context.topology.is_cluster();
-        let connecting = self.connections.iter();
-        let ends = deadlines
-            .chain(self.next_retry)
-            .chain(connecting.filter_map(|connection| connection.wake_at(is_cluster)))
-            .chain(self.slot_refresh.iter().filter_map(SlotRefresh::end));
-        let mut left = ends
-            .min()
-            .map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
-        let mut sockets = poll_sockets(&self.connections);
-        match self.slot_refresh.as_ref().map(SlotRefresh::wait) {
-            Some(Wait::Socket(socket, flags)) => {
-                sockets.push(PollFd::from_borrowed_fd(socket, flags));
-            }
-            Some(Wait::Time(time)) => left = Some(left.map_or(time, |left| left.min(time))),
-            None => {}
-        }
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        sockets.push(PollFd::new(&self.wakeup, PollFlags::IN));
-        // An interrupted wait ends early, which does no harm.
-        let _ = poll(&mut sockets, timeout.as_ref());
-        let is_woken = sockets
-            .last()
-            .is_some_and(|wakeup| !wakeup.revents().is_empty());
+        let is_woken = block(
+            &self.connections,
+            self.slot_refresh.as_ref(),
+            Some(&self.wakeup),
+            deadlines.chain(self.next_retry),
+            self.shared.context.topology.is_cluster(),
+        );
         if is_woken {
             let mut bytes = [0; 64];
             while matches!(self.wakeup.read(&mut bytes), Ok(64)) {}

@@ -24,8 +24,8 @@ const MAX_REDIRECTS: usize = 5;
 pub enum Step<N> {
     /// Send calls to a server, then report `wrote`, `unreachable` or `broken`, and each `reply`.
     Send(N, Vec<Outgoing>),
-    /// Request the slots, unless there is a newer version than this one, then report `slots_refreshed`.
-    RefreshSlots(u64),
+    /// Request the slots, then report `slots_refreshed`.
+    RefreshSlots,
     /// Report `tick` after this time.
     Wait(Duration),
 }
@@ -206,15 +206,11 @@ impl<N: Clone + PartialEq> Exchange<N> {
         if !self.states.iter().any(CallState::is_ready) {
             return;
         }
-        let must_refresh_slots = self.must_refresh_slots && routes.is_cluster();
-        if must_refresh_slots || routes.needs_slots() && !self.keeps_routes {
-            let version = if must_refresh_slots {
-                self.routes_version
-            } else {
-                routes.version()
-            };
+        // Another request may have brought newer routes.
+        self.must_refresh_slots &= routes.is_cluster() && self.routes_version == routes.version();
+        if self.must_refresh_slots || routes.needs_slots() && !self.keeps_routes {
             self.is_refreshing_slots = true;
-            return self.steps.push_back(Step::RefreshSlots(version));
+            return self.steps.push_back(Step::RefreshSlots);
         }
         self.keeps_routes = false;
         self.routes_version = routes.version();

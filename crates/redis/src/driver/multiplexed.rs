@@ -1,22 +1,24 @@
 //! A connection that carries the calls of one or many requests, without blocking.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mintkey_runtime::Stop;
 use mintkey_store::{Error, Result};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::Config;
 use crate::driver::exchange::{Exchange, Outgoing};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connecting::Connecting;
-use crate::transport::connection::{Connection, MAX_READS, TransportError};
+use crate::transport::connection::{Connection, TransportError};
 use crate::transport::lookup::Lookups;
 use crate::transport::node::{NODE_TIMEOUT, Node};
+use crate::transport::slot_refresh::SlotRefresh;
 use crate::transport::stream::Wait;
 use crate::transport::topology::Topology;
 
@@ -61,12 +63,8 @@ pub struct MultiplexedConnection {
     written: usize,
     /// The bytes of the stream before `output`.
     flushed: u64,
-    /// Whether more can be read at once.
-    has_more: bool,
     /// The calls without a reply, in order.
     pub pending: VecDeque<SentCall>,
-    /// When the server last sent something.
-    last_received: Instant,
     /// Whether it takes no more calls: its replies may belong to other calls.
     is_retired: bool,
 }
@@ -98,9 +96,7 @@ impl MultiplexedConnection {
             output: Vec::new(),
             written: 0,
             flushed: 0,
-            has_more: false,
             pending: VecDeque::new(),
-            last_received: Instant::now(),
             is_retired: false,
         }
     }
@@ -122,7 +118,6 @@ impl MultiplexedConnection {
         if let Some(connection) = connecting.advance(config, lookups)? {
             self.node.set_version(&connection);
             self.stage = Stage::Open(connection);
-            self.last_received = Instant::now();
         } else if config.keyspace.clustered && started.elapsed() >= NODE_TIMEOUT {
             return Err(self.node.no_answer_error());
         }
@@ -150,7 +145,7 @@ impl MultiplexedConnection {
 
     /// Whether more can be read at once.
     pub const fn has_more(&self) -> bool {
-        self.has_more
+        matches!(&self.stage, Stage::Open(connection) if connection.has_more)
     }
 
     /// Removes the calls that were not sent yet and that `is_late` selects, and returns them.
@@ -212,11 +207,12 @@ impl MultiplexedConnection {
 
     /// Whether the server has sent nothing for this time, although a call was pending all the time.
     pub fn is_silent(&self, time: Duration) -> bool {
-        let since = self
-            .pending
-            .front()
-            .map(|call| call.sent_at.max(self.last_received));
-        since.is_some_and(|since| since.elapsed() >= time)
+        let last_received = match &self.stage {
+            Stage::Open(connection) => connection.last_received,
+            Stage::Connecting(_, started) => *started,
+        };
+        let first = self.pending.front();
+        first.is_some_and(|call| call.sent_at.max(last_received).elapsed() >= time)
     }
 
     /// Whether the server may have received a call.
@@ -246,17 +242,12 @@ impl MultiplexedConnection {
         let Stage::Open(connection) = &mut self.stage else {
             return Ok(());
         };
-        while self.written < self.output.len() {
-            match connection.stream.write(&self.output[self.written..]) {
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
+        connection.stream.send(&self.output, &mut self.written)?;
+        if self.written == self.output.len() {
+            self.flushed += self.output.len() as u64;
+            self.output.clear();
+            self.written = 0;
         }
-        self.flushed += self.output.len() as u64;
-        self.output.clear();
-        self.written = 0;
         Ok(())
     }
 
@@ -265,24 +256,13 @@ impl MultiplexedConnection {
         let Stage::Open(connection) = &mut self.stage else {
             return Ok(None);
         };
-        self.has_more = false;
-        for _ in 0..MAX_READS {
-            if let Some(value) = connection.parser.next_reply()? {
-                let surplus = "the server sent a reply to no call";
-                let call = self.pending.pop_front();
-                let call = call.ok_or_else(|| TransportError::Broken(io::Error::other(surplus)))?;
-                return Ok(Some((call, value)));
-            }
-            match connection.parser.fill(&mut connection.stream) {
-                Ok(0) => return Err(TransportError::closed()),
-                Ok(_) => self.last_received = Instant::now(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(TransportError::Broken(error)),
-            }
-        }
-        self.has_more = true;
-        Ok(None)
+        let Some(value) = connection.receive()? else {
+            return Ok(None);
+        };
+        let surplus = "the server sent a reply to no call";
+        let call = self.pending.pop_front();
+        let call = call.ok_or_else(|| TransportError::Broken(io::Error::other(surplus)))?;
+        Ok(Some((call, value)))
     }
 
     /// Spins briefly for the next reply, if it is open.
@@ -351,4 +331,35 @@ pub fn poll_sockets(connections: &[MultiplexedConnection]) -> Vec<PollFd<'_>> {
         .iter()
         .filter_map(MultiplexedConnection::event)
         .collect()
+}
+
+/// Blocks until one of these connections, the request for the slots or `wakeup` must continue, or until the first of the
+/// `ends`. Returns whether `wakeup` is readable.
+pub fn block(
+    connections: &[MultiplexedConnection],
+    slot_refresh: Option<&SlotRefresh>,
+    wakeup: Option<&UnixStream>,
+    ends: impl Iterator<Item = Instant>,
+    is_cluster: bool,
+) -> bool {
+    let mut sockets = poll_sockets(connections);
+    let connecting = connections.iter();
+    let ends = ends.chain(connecting.filter_map(|connection| connection.wake_at(is_cluster)));
+    let mut end = ends.chain(slot_refresh.and_then(SlotRefresh::end)).min();
+    match slot_refresh.map(SlotRefresh::wait) {
+        Some(Wait::Socket(socket, flags)) => {
+            sockets.push(PollFd::from_borrowed_fd(socket, flags));
+        }
+        Some(Wait::Time(time)) => end = end.into_iter().chain([Instant::now() + time]).min(),
+        None => {}
+    }
+    sockets.extend(wakeup.map(|wakeup| PollFd::new(wakeup, PollFlags::IN)));
+    let left = |end: Instant| {
+        let left = end.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        Timespec::try_from(left).ok()
+    };
+    // An interrupted wait ends early, which does no harm.
+    let _ = poll(&mut sockets, end.and_then(left).as_ref());
+    let last = sockets.last().filter(|_| wakeup.is_some());
+    last.is_some_and(|wakeup| !wakeup.revents().is_empty())
 }

@@ -85,7 +85,7 @@ impl OperationContext<'_> {
     ) -> Result<Vec<Result<()>>> {
         let mut plan = self.plan(layouts, writes);
         let mut written = self.write_shared(layouts, writes, &mut plan.others).await;
-        let mut join_all = JoinAll::default();
+        let mut join_all = JoinAll::new();
         for index in &plan.others {
             self.add_write(
                 &mut join_all,
@@ -192,7 +192,7 @@ impl OperationContext<'_> {
         let chunks = groups.values().flat_map(|group| group.chunks(most.max(1)));
         let (shared, single): (Vec<&[usize]>, Vec<_>) = chunks.partition(|own| own.len() > 1);
         others.extend(single.into_iter().flatten());
-        let mut join_all = JoinAll::default();
+        let mut join_all = JoinAll::new();
         for (number, chunk) in shared.iter().enumerate() {
             let items: Vec<TransactionWrite> = chunk
                 .iter()

@@ -6,7 +6,7 @@ mod claims;
 pub mod context;
 mod evaluation;
 mod index_build;
-mod join_all;
+pub mod join_all;
 mod page;
 mod ping;
 mod read;

@@ -72,7 +72,7 @@ impl OperationContext<'_> {
     }
 
     async fn claim_keys(&self, table: &Arc<Table>, keys: &[Key]) -> Result<Option<Error>> {
-        let mut join_all = JoinAll::default();
+        let mut join_all = JoinAll::new();
         for (index, key) in keys.iter().enumerate() {
             let update = Update {
                 table: Arc::clone(table),

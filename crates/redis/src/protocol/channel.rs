@@ -40,6 +40,8 @@ struct ChannelState {
     may_have_written: bool,
     /// How often calls were sent again.
     retries: u32,
+    /// How often each call of the last exchange was sent again.
+    last_retries: Vec<u32>,
 }
 
 /// What is in the channel.
@@ -118,8 +120,15 @@ impl Channel {
     }
 
     /// For the driver: records how often each call of an exchange was sent again. Calls that are sent together count once.
-    pub fn add_retries(&self, retries: &[u32]) {
-        self.lock().retries += retries.iter().max().copied().unwrap_or(0);
+    pub fn add_retries(&self, retries: Vec<u32>) {
+        let mut state = self.lock();
+        state.retries += retries.iter().max().copied().unwrap_or(0);
+        state.last_retries = retries;
+    }
+
+    /// How often each call of the last exchange was sent again, as far as the driver has recorded it.
+    pub fn take_last_retries(&self) -> Vec<u32> {
+        std::mem::take(&mut self.lock().last_retries)
     }
 
     /// How often calls of the operation were sent again.

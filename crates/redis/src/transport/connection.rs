@@ -1,8 +1,8 @@
 //! A connection to a server: sending and receiving.
 
-use std::io::{self, ErrorKind as Io, Write};
+use std::io::{self, ErrorKind as Io};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mintkey_runtime::{Stop, untrusted_reason};
 use mintkey_store::{Error, ErrorKind, Outcome};
@@ -35,7 +35,7 @@ impl From<ProtocolError> for TransportError {
 }
 
 impl TransportError {
-    pub fn closed() -> Self {
+    fn closed() -> Self {
         let ended = io::Error::new(Io::UnexpectedEof, "the server closed the connection");
         Self::Broken(ended)
     }
@@ -82,12 +82,17 @@ impl TransportError {
 }
 
 /// The most reads in one step, so that a server that sends without end keeps nobody else waiting.
-pub const MAX_READS: usize = 16;
+const MAX_READS: usize = 16;
 
 pub struct Connection {
     pub stream: Stream,
     /// The bytes received.
-    pub parser: Parser,
+    parser: Parser,
+    /// When the server last sent something.
+    pub last_received: Instant,
+    /// Whether more can be read at once.
+    pub has_more: bool,
+    /// The calls of a round trip.
     output: Vec<u8>,
     /// Spins while a blocking request waits for replies.
     pub spin: AdaptiveSpin,
@@ -102,28 +107,25 @@ pub struct RoundTrip {
     /// The number of replies that are expected.
     count: usize,
     replies: Vec<Value>,
-    /// Whether more can be read at once.
-    has_more: bool,
 }
 
 impl RoundTrip {
     /// Puts calls into the output of a connection.
     pub fn new(connection: &mut Connection, calls: &[Call]) -> Self {
-        let output = connection.clear_output();
+        connection.output.clear();
         for call in calls {
-            call.write(false, output);
+            call.write(false, &mut connection.output);
         }
         Self {
             written: 0,
             count: calls.len(),
             replies: Vec::with_capacity(calls.len()),
-            has_more: false,
         }
     }
 
     /// What to wait for before the next step.
     pub fn wait<'a>(&self, connection: &'a Connection) -> Wait<'a> {
-        if self.has_more {
+        if connection.has_more {
             return Wait::Time(Duration::ZERO);
         }
         let stream = &connection.stream;
@@ -149,6 +151,8 @@ impl Connection {
         Self {
             stream,
             parser: Parser::new(max_reply),
+            last_received: Instant::now(),
+            has_more: false,
             output: Vec::new(),
             spin: AdaptiveSpin::default(),
             server_version: None,
@@ -160,45 +164,38 @@ impl Connection {
         &mut self,
         round_trip: &mut RoundTrip,
     ) -> std::result::Result<bool, TransportError> {
-        while round_trip.written < self.output.len() {
-            match self.stream.write(&self.output[round_trip.written..]) {
-                Ok(count) => round_trip.written += count,
-                Err(error) if error.kind() == Io::Interrupted => {}
-                Err(error) if error.kind() == Io::WouldBlock => break,
-                Err(error) => return Err(TransportError::Broken(self.stream.explain(error))),
+        let sent = self.stream.send(&self.output, &mut round_trip.written);
+        sent.map_err(|error| TransportError::Broken(self.stream.explain(error)))?;
+        while round_trip.replies.len() < round_trip.count {
+            match self.receive()? {
+                Some(reply) => round_trip.replies.push(reply),
+                None => return Ok(false),
             }
         }
-        round_trip.has_more = false;
+        Ok(true)
+    }
+
+    /// The next reply, if it is complete. Does not block.
+    pub fn receive(&mut self) -> std::result::Result<Option<Value>, TransportError> {
+        self.has_more = false;
         for _ in 0..MAX_READS {
-            while round_trip.replies.len() < round_trip.count {
-                match self.parser.next_reply()? {
-                    Some(reply) => round_trip.replies.push(reply),
-                    None => break,
-                }
-            }
-            if round_trip.replies.len() == round_trip.count {
-                return Ok(true);
+            if let Some(reply) = self.parser.next_reply()? {
+                return Ok(Some(reply));
             }
             match self.parser.fill(&mut self.stream) {
                 Ok(0) => return Err(TransportError::closed()),
-                Ok(_) => {}
+                Ok(_) => self.last_received = Instant::now(),
                 Err(error) if error.kind() == Io::Interrupted => {}
-                Err(error) if error.kind() == Io::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == Io::WouldBlock => return Ok(None),
                 Err(error) => return Err(TransportError::Broken(error)),
             }
         }
-        round_trip.has_more = true;
-        Ok(false)
+        self.has_more = true;
+        Ok(None)
     }
 
     /// Whether the server has not closed it, and has sent nothing that no call asked for. Nothing is left in any buffer.
     pub fn is_usable(&mut self) -> bool {
         self.parser.is_empty() && self.stream.is_quiet()
-    }
-
-    /// The output buffer, empty, for calls that are sent together.
-    pub fn clear_output(&mut self) -> &mut Vec<u8> {
-        self.output.clear();
-        &mut self.output
     }
 }

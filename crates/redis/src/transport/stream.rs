@@ -46,6 +46,19 @@ impl Stream {
         }
     }
 
+    /// Writes as many bytes as possible without blocking, from the position `written` on, which moves on.
+    pub fn send(&mut self, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+        while *written < bytes.len() {
+            match self.write(&bytes[*written..]) {
+                Ok(count) => *written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Why a write failed: what the server said before it closed the connection, if that is known.
     pub fn explain(&mut self, failed: io::Error) -> io::Error {
         match self {

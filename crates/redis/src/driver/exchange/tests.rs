@@ -225,7 +225,7 @@ fn a_server_that_stays_busy_has_the_last_word() {
         assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
         exchange.tick();
         if word == "CLUSTERDOWN" {
-            assert_eq!(exchange.next(&servers), Some(Step::RefreshSlots(1)));
+            assert_eq!(exchange.next(&servers), Some(Step::RefreshSlots));
             assert_eq!(exchange.next(&servers), None);
             exchange.slots_refreshed(Ok(()), &servers);
         }
@@ -332,7 +332,7 @@ fn attempts_run_out_on_a_single_server_and_wait_in_a_cluster() {
         exchange.broken([0], true, &cluster, unavailable);
         assert_eq!(exchange.next(&cluster), Some(Step::Wait(RETRY_DELAY)));
         exchange.tick();
-        assert_eq!(exchange.next(&cluster), Some(Step::RefreshSlots(1)));
+        assert_eq!(exchange.next(&cluster), Some(Step::RefreshSlots));
         exchange.slots_refreshed(Ok(()), &cluster);
     }
     exchange.stop(timeout);
@@ -394,7 +394,7 @@ fn a_server_that_cannot_be_connected_to() {
     exchange.reply(0, ok(), &cluster);
     assert_eq!(exchange.next(&cluster), Some(Step::Wait(RETRY_DELAY)));
     exchange.tick();
-    assert_eq!(exchange.next(&cluster), Some(Step::RefreshSlots(1)));
+    assert_eq!(exchange.next(&cluster), Some(Step::RefreshSlots));
     cluster.routes.borrow_mut()[1] = Some(2);
     exchange.slots_refreshed(Ok(()), &cluster);
     expect_send(&mut exchange, &cluster, 2, &[1]);
@@ -414,10 +414,7 @@ fn slots_are_requested_before_the_first_call() {
         servers.needs_slots.set(true);
         servers.version.set(u64::from(is_known));
         let mut exchange = Exchange::new(vec![write(0)]);
-        assert_eq!(
-            exchange.next(&servers),
-            Some(Step::RefreshSlots(servers.version()))
-        );
+        assert_eq!(exchange.next(&servers), Some(Step::RefreshSlots));
         assert_eq!(exchange.next(&servers), None);
         exchange.slots_refreshed(Err(refused.clone()), &servers);
         if is_known {
@@ -438,7 +435,7 @@ fn a_slot_group_without_a_server_waits_for_new_routes() {
     let mut exchange = Exchange::new(vec![write(0)]);
     assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
     exchange.tick();
-    assert_eq!(exchange.next(&servers), Some(Step::RefreshSlots(1)));
+    assert_eq!(exchange.next(&servers), Some(Step::RefreshSlots));
     exchange.slots_refreshed(Ok(()), &servers);
     assert_eq!(exchange.next(&servers), Some(Step::Wait(RETRY_DELAY)));
     exchange.stop(timeout);
