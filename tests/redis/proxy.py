@@ -12,7 +12,7 @@ class Proxy:
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
-        self._behind = (parts.hostname or "", parts.port or 6379)
+        self.behind = (parts.hostname or "", parts.port or 6379)
         self._door = socket.create_server(("127.0.0.1", 0))
         self.address = f"redis://127.0.0.1:{self._door.getsockname()[1]}"
         self.trips = 0
@@ -26,7 +26,7 @@ class Proxy:
                 client, _ = self._door.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._behind)
+            server = socket.create_connection(self.behind)
             thread = threading.Thread(target=self._carry, args=(client, server))
             self._threads.append(thread)
             thread.start()

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::Config;
 use crate::driver::exchange::{Exchange, Outgoing};
+use crate::protocol::replies::is_from_replica;
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connecting::Connecting;
 use crate::transport::connection::{Connection, TransportError};
@@ -65,7 +66,8 @@ pub struct MultiplexedConnection {
     flushed: u64,
     /// The calls without a reply, in order.
     pub pending: VecDeque<SentCall>,
-    /// Whether it takes no more calls: its replies may belong to other calls.
+    /// Whether it takes no more calls: its replies may belong to other calls, or its server has become a replica. The host
+    /// name may be that of another server now.
     is_retired: bool,
 }
 
@@ -104,7 +106,9 @@ impl MultiplexedConnection {
     /// The connection with its server, if it is open and idle.
     pub fn into_idle(self) -> Option<(Arc<Node>, Connection)> {
         match self.stage {
-            Stage::Open(connection) if self.pending.is_empty() => Some((self.node, connection)),
+            Stage::Open(connection) if self.pending.is_empty() && !self.is_retired => {
+                Some((self.node, connection))
+            }
             _ => None,
         }
     }
@@ -262,6 +266,7 @@ impl MultiplexedConnection {
         let surplus = "the server sent a reply to no call";
         let call = self.pending.pop_front();
         let call = call.ok_or_else(|| TransportError::Broken(io::Error::other(surplus)))?;
+        self.is_retired |= is_from_replica(&value);
         Ok(Some((call, value)))
     }
 

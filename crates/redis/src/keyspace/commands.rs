@@ -5,6 +5,7 @@ use std::mem::discriminant;
 use mintkey_store::{Index, Item, Key, Put, Result, Row, Table, Value as Attribute, json};
 
 use crate::keyspace::layout::{Layout, MarkerLocation, pack, push_packed};
+use crate::keyspace::layout_cache::LayoutCache;
 use crate::keyspace::rows::{
     Fields, INDEX_ENTRIES, StoredRow, UNIQUE_ENTRIES, encode_fields, time_to_live,
 };
@@ -49,9 +50,8 @@ impl Mode<'_> {
 pub enum ScriptResult {
     /// The row was written or deleted.
     Done,
-    /// The catalog entry has changed.
-    StaleCatalog,
-    RowChanged,
+    /// The row or the catalog entry has changed.
+    Changed,
     /// There is a row already: this one.
     RowPresent(Value),
     /// Another row has the marker of a unique value.
@@ -60,16 +60,19 @@ pub enum ScriptResult {
     Unknown,
 }
 
-/// The result of a script, from its reply.
-pub fn script_result(value: Value, table: &Table) -> Result<ScriptResult> {
+/// The result of a script, from its reply. If the catalog entry has changed, the layouts are forgotten.
+pub fn script_result(value: Value, table: &Table, layouts: &LayoutCache) -> Result<ScriptResult> {
     let value = checked(value, table)?;
     if let Some((_, taken)) = taken_values(&value).and_then(|mut taken| taken.pop()) {
         return Ok(ScriptResult::ValueTaken(taken));
     }
     Ok(match value {
         Value::Status(word) if word == "OK" => ScriptResult::Done,
-        Value::Status(word) if word == "STALE" => ScriptResult::StaleCatalog,
-        Value::Status(word) if word == "CHANGED" => ScriptResult::RowChanged,
+        Value::Status(word) if word == "STALE" => {
+            layouts.clear();
+            ScriptResult::Changed
+        }
+        Value::Status(word) if word == "CHANGED" => ScriptResult::Changed,
         row @ Value::Array(_) => ScriptResult::RowPresent(row),
         _ => return Err(unexpected_reply(table).uncertain()),
     })

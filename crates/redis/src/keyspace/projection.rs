@@ -27,6 +27,14 @@ impl RowProjection {
         Self::Some(names)
     }
 
+    /// The names of the attributes, unless these are all.
+    pub fn names(&self) -> &[Name] {
+        match self {
+            Self::All => &[],
+            Self::Some(names) => names,
+        }
+    }
+
     /// The call that reads a row.
     pub fn call(&self, layout: &Layout, key: &Key) -> Call {
         let row = layout.row_key(key);

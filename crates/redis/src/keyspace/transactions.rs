@@ -6,6 +6,7 @@ use mintkey_store::{Item, Key, Result, Table};
 
 use crate::keyspace::commands::keep_changed;
 use crate::keyspace::layout::{Layout, MarkerLocation, pack};
+use crate::keyspace::layout_cache::LayoutCache;
 use crate::keyspace::rows::{StoredRow, UNIQUE_ENTRIES, encode_fields, time_to_live};
 use crate::keyspace::unique::{TakenValue, UniqueValue, hidden_field, taken_values};
 use crate::protocol::replies::{checked, unexpected_reply};
@@ -56,25 +57,30 @@ pub struct TransactionMarker {
 pub enum TransactionResult {
     /// All rows were written.
     Done,
-    /// Nothing was written: a catalog entry has changed.
-    StaleCatalog,
     /// Nothing was written: the row at this position has changed.
     RowChanged(usize),
-    /// Nothing was written: the call was cancelled before.
+    /// Nothing was written: a catalog entry has changed, or the call was cancelled before.
     Cancelled,
     /// Nothing was written: rows at these positions claim values that have the markers of other rows.
     ValuesTaken(Vec<(usize, TakenValue)>),
 }
 
-/// What became of a call of a transaction, from its reply.
-pub fn transaction_result(value: Value, table: &Table) -> Result<TransactionResult> {
+/// What became of a call of a transaction, from its reply. If a catalog entry has changed, the layouts are forgotten.
+pub fn transaction_result(
+    value: Value,
+    table: &Table,
+    layouts: &LayoutCache,
+) -> Result<TransactionResult> {
     let value = checked(value, table)?;
     if let Some(taken) = taken_values(&value) {
         return Ok(TransactionResult::ValuesTaken(taken));
     }
     Ok(match value {
         Value::Status(word) if word == "OK" => TransactionResult::Done,
-        Value::Status(word) if word == "STALE" => TransactionResult::StaleCatalog,
+        Value::Status(word) if word == "STALE" => {
+            layouts.clear();
+            TransactionResult::Cancelled
+        }
         Value::Bulk(word) if word == b"done" => TransactionResult::Done,
         Value::Bulk(word) if word == b"void" => TransactionResult::Cancelled,
         Value::Int(number @ 1..) => {

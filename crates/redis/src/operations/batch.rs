@@ -139,7 +139,7 @@ impl OperationContext<'_> {
         for (index, value) in indexes.iter().zip(values) {
             let write = &writes[*index];
             let mut uncertainty = Uncertainty::after(reply.sent_before);
-            match script_result(value, table) {
+            match script_result(value, table, &self.store.layouts) {
                 Ok(ScriptResult::Done) => {
                     results.push((*index, Ok(())));
                     continue;
@@ -149,7 +149,6 @@ impl OperationContext<'_> {
                         uncertainty.add(Uncertainty::of(&error));
                     }
                 }
-                Ok(ScriptResult::StaleCatalog) => self.store.layouts.clear(),
                 Ok(_) => {}
                 Err(error) => {
                     let error = error.at(write.key());

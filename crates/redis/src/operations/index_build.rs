@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use mintkey_store::{Index, Key, Name, Result};
+use mintkey_store::{Index, Key, Result};
 
 use crate::keyspace::layout::{Layout, pack};
-use crate::keyspace::rows::decode_attributes;
+use crate::keyspace::projection::RowProjection;
 use crate::operations::catalog::ROWS_PER_CALL;
 use crate::operations::context::OperationContext;
 use crate::protocol::replies::{checked, unexpected_reply};
@@ -65,15 +65,11 @@ impl OperationContext<'_> {
 
     /// Adds rows to the indexes, and notes that. Returns false if the catalog entry has changed.
     async fn index_rows(&self, layout: &Layout, keys: &[Key]) -> Result<bool> {
-        let names = read_attributes(layout);
-        let read = |key| {
-            let call = layout.call("HMGET").arg(layout.row_key(key));
-            names
-                .iter()
-                .fold(call, |call, name| call.arg(name.as_bytes()))
-        };
-        let rows = self.channel.send(keys.iter().map(read).collect()).await?;
-        let Some(call) = entries_call(layout, &names, keys, rows)? else {
+        let indexed = layout.table.indexes.iter().flat_map(Index::attributes);
+        let projection = RowProjection::of(&layout.table, indexed.map(|part| &part.name));
+        let reads = keys.iter().map(|key| projection.call(layout, key));
+        let rows = self.channel.send(reads.collect()).await?;
+        let Some(call) = entries_call(layout, &projection, keys, rows)? else {
             return Ok(true);
         };
         let reply = checked(self.channel.send_one(call).await?, &layout.table)?;
@@ -81,23 +77,10 @@ impl OperationContext<'_> {
     }
 }
 
-/// The attributes that the index entries of a row depend on. The first ones are those of the key.
-fn read_attributes(layout: &Layout) -> Vec<Name> {
-    let table = &layout.table;
-    let mut names: Vec<Name> = Vec::new();
-    let indexed = table.indexes.iter().flat_map(Index::attributes);
-    for part in table.key_attributes().chain(indexed) {
-        if !names.contains(&part.name) {
-            names.push(part.name.clone());
-        }
-    }
-    names
-}
-
 /// The call that adds rows to the indexes; `None` if there are no keys.
 fn entries_call(
     layout: &Layout,
-    names: &[Name],
+    projection: &RowProjection,
     keys: &[Key],
     rows: Vec<Value>,
 ) -> Result<Option<Call>> {
@@ -119,7 +102,7 @@ fn entries_call(
             })
             .collect();
         let stored = pack(stored);
-        let item = decode_attributes(row, names, table, key, &mut decoder);
+        let item = projection.item(row, table, key, &mut decoder);
         let Some(item) = item.map_err(|error| error.at(key))? else {
             continue;
         };
@@ -139,7 +122,7 @@ fn entries_call(
         .arg(&layout.epoch)
         .arg(Layout::member(last))
         .arg(&layout.index_prefix)
-        .arg(pack(names.iter().map(|name| name.as_bytes())));
+        .arg(pack(projection.names().iter().map(|name| name.as_bytes())));
     for argument in arguments {
         call.push(&argument);
     }

@@ -183,10 +183,6 @@ impl OperationContext<'_> {
             }
             TransactionResult::RowChanged(index) => Attempt::Conflict(index),
             TransactionResult::Cancelled => Attempt::Again,
-            TransactionResult::StaleCatalog => {
-                self.store.layouts.clear();
-                Attempt::Again
-            }
             TransactionResult::ValuesTaken(taken) => {
                 self.free_values(&layouts, &items, taken).await?;
                 Attempt::Again
@@ -365,7 +361,7 @@ impl OperationContext<'_> {
         let (mut uncertainty, result) = match reply {
             Ok(reply) => (
                 Uncertainty::after(reply.sent_before),
-                transaction_result(reply.value, table),
+                transaction_result(reply.value, table, &self.store.layouts),
             ),
             // If it was not carried out, it is evaluated again.
             Err(error) if is_uncertain(&error) => {

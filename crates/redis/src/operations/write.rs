@@ -58,13 +58,7 @@ impl OperationContext<'_> {
             }
         };
         uncertainty.add(Uncertainty::after(reply.sent_before));
-        match script_result(single(reply.value), table)? {
-            ScriptResult::StaleCatalog => {
-                self.store.layouts.clear();
-                Ok(ScriptResult::RowChanged)
-            }
-            other => Ok(other),
-        }
+        script_result(single(reply.value), table, &self.store.layouts)
     }
 
     /// The call that writes an item.
@@ -108,9 +102,7 @@ impl OperationContext<'_> {
                         self.free_value(&layout, key, &put.item, taken).await?;
                         continue;
                     }
-                    ScriptResult::RowChanged
-                    | ScriptResult::StaleCatalog
-                    | ScriptResult::Unknown => continue,
+                    ScriptResult::Changed | ScriptResult::Unknown => continue,
                 }
             } else {
                 self.read(&layout, key).await?
@@ -135,9 +127,7 @@ impl OperationContext<'_> {
                 ScriptResult::ValueTaken(taken) => {
                     self.free_value(&layout, key, &put.item, taken).await?;
                 }
-                ScriptResult::RowChanged
-                | ScriptResult::StaleCatalog
-                | ScriptResult::RowPresent(_) => {}
+                ScriptResult::Changed | ScriptResult::RowPresent(_) => {}
             }
         }
     }
@@ -194,9 +184,7 @@ impl OperationContext<'_> {
                 ScriptResult::ValueTaken(taken) => {
                     self.free_value(&layout, key, &item, taken).await?;
                 }
-                ScriptResult::RowChanged
-                | ScriptResult::StaleCatalog
-                | ScriptResult::RowPresent(_) => {}
+                ScriptResult::Changed | ScriptResult::RowPresent(_) => {}
             }
         }
     }
@@ -254,8 +242,7 @@ impl OperationContext<'_> {
                     return Ok(live.filter(|_| delete.returns_old).cloned());
                 }
                 ScriptResult::Unknown => attempted = before.map(|row| row.item),
-                ScriptResult::RowChanged
-                | ScriptResult::StaleCatalog
+                ScriptResult::Changed
                 | ScriptResult::ValueTaken(_)
                 | ScriptResult::RowPresent(_) => {}
             }

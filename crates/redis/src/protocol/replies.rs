@@ -101,6 +101,17 @@ pub fn is_refusal(value: &Value) -> bool {
     server_error(text).kind != ErrorKind::Unavailable(Outcome::Unknown)
 }
 
+/// Whether a replica has refused to write.
+pub fn is_from_replica(value: &Value) -> bool {
+    matches!(value, Value::Error(text) if has_code(text, "READONLY"))
+}
+
+/// Whether an error reply has this code. For an error in a script, old servers put other words before the code.
+fn has_code(text: &str, code: &str) -> bool {
+    let within = [format!(" {code} "), format!(" -{code} ")];
+    text.starts_with(code) || within.iter().any(|code| text.contains(code))
+}
+
 /// The error that an error reply means.
 pub fn server_error(text: &str) -> Error {
     if is_denied(text) {
@@ -108,11 +119,7 @@ pub fn server_error(text: &str) -> Error {
     }
     let not_applied =
         |message: &str| Error::new(ErrorKind::Unavailable(Outcome::NotApplied), message);
-    // For an error in a script, old servers put other words before the code.
-    let has_code = |code: &str| {
-        let within = [format!(" {code} "), format!(" -{code} ")];
-        text.starts_with(code) || within.iter().any(|code| text.contains(code))
-    };
+    let has_code = |code: &str| has_code(text, code);
     if has_code("WRONGTYPE") {
         Error::configuration(
             "Redis holds a value of another type at a key that mintkey uses: another program writes to this database. \
