@@ -309,6 +309,8 @@ class Codec:
     @staticmethod
     def of_table(name: str, description: Item) -> Codec:
         """Return the schema of a table without a class. Its attributes are its keys."""
+    def share_ttl(self, name: str) -> None:
+        """Take over the expiry that another class of the table declares under this stored name."""
     def encode(
         self,
         values: dict[str, Any],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from mintkey.conditions import Action, Condition
+from mintkey.definitions.discriminators import share_ttl
 from mintkey.definitions.schema import Schema
 from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, WrongModel, nearest, shortened
 from mintkey.lookups import Q, Test, resolved
@@ -99,6 +100,7 @@ class Collection(Generic[M]):
                     "query of one table",
                     model=schema.model,
                 )
+        share_ttl(self._schemas)
 
     def __repr__(self) -> str:
         return f"Collection([{', '.join(schema.model for schema in self._schemas)}])"
@@ -109,20 +111,23 @@ class Collection(Generic[M]):
         index: str | None = None,
         descending: bool = False,
         limit: int | None = None,
-        consistent: bool = False,
+        consistent: bool | None = None,
         on_unreadable: OnUnreadable = "raise",
         **equal: Any,
     ) -> CollectionResult[M]:
         """Return the items of one partition that belong to one of the models, in the order of the sort key.
 
         The keywords are attributes of one of the models, or parts of its templates. A part of different sort keys
-        selects the items of all classes that have it. Same parameters as `Model.query()`.
+        selects the items of all classes that have it. Same parameters as `Model.query()`. The default of `consistent=` is
+        True if one of the models has `ModelConfig(consistent=True)`.
         """
         stores = {id(store_of(schema)._core) for schema in self._schemas}
         if len(stores) > 1:
             raise ConfigurationError(f"{self!r}: the models have different stores: set the same ModelConfig(store=…)")
         given = self._conditions(conditions)
         lead, how = self._plan(given, equal, index)
+        if consistent is None and how.index is None:
+            consistent = any(schema.config.consistent for schema in self._schemas)
         options = Options(descending=descending, limit=limit, consistent=consistent, on_unreadable=on_unreadable)
         return CollectionResult(lead, self._models, how, options)
 

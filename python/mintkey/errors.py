@@ -380,3 +380,22 @@ def cause(error: object) -> str:
         return f"<{type(error).__name__}>"
     most = _SHOWN_ERROR if isinstance(error, MintkeyError) else _SHOWN_CAUSE
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
+def raised_by_signal_handler(error: BaseException) -> BaseException | None:
+    """Return the exception that a signal handler has raised: this one, or what caused it; None if there is none.
+
+    It is meant for the caller and not for one item or row: a time limit of Celery is such an exception.
+    """
+    import signal  # loaded only for errors
+
+    codes = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {None}
+    seen: BaseException | None = error
+    while seen is not None:
+        trace = seen.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code in codes:
+                return seen
+            trace = trace.tb_next
+        seen = seen.__cause__
+    return None

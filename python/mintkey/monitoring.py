@@ -10,7 +10,14 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
-from mintkey.errors import ConfigurationError, MintkeyError, StoreError, StoreUnavailable, shortened
+from mintkey.errors import (
+    ConfigurationError,
+    MintkeyError,
+    StoreError,
+    StoreUnavailable,
+    raised_by_signal_handler,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from mintkey import _core
@@ -105,7 +112,9 @@ class Observer:
         """Call the callback. A request does not fail because of it."""
         try:
             self.callback(record)
-        except Exception as error:  # noqa: BLE001 - see above
+        except Exception as error:
+            if raised_by_signal_handler(error) is not None:
+                raise
             if not self._has_failed:
                 self._has_failed = True
                 _log_failure(self.callback, error)

@@ -248,7 +248,8 @@ def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
             replies = [error] * len(groups)
         yield from resume_all(zip(groups, replies, strict=True))
         for reply in replies:
-            if isinstance(reply, BaseException) and not isinstance(reply, Exception):
+            if isinstance(reply, BaseException) and not isinstance(reply, MintkeyError):
+                # An interrupt: Ctrl-C, or what a signal handler raises.
                 raise reply
         for reply in replies:
             if isinstance(reply, STORE_FAILURES):

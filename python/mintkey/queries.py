@@ -296,7 +296,7 @@ class Result(RowWriteMixin[M]):
         names = " and ".join(repr(one.name) for one in order)
         plans.log().info("%s: no index has the order of %s; the items are sorted in memory", self._schema.model, names)
         most = None if self._options.limit is None else self._options.limit + self._options.offset
-        return TopN(self._schema, order, most)
+        return TopN(order, most)
 
     # Return values instead of instances.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mintkey.attributes.base import Attribute
     from mintkey.conditions import Condition
     from mintkey.model_config import ModelConfig
+    from mintkey.schema import Schema
 
-__all__ = ["Discriminator", "Family", "discriminator_of", "loader", "relatives", "table_of"]
+__all__ = ["Discriminator", "Family", "discriminator_of", "loader", "relatives", "share_ttl", "table_of"]
 
 #: The families of all classes with a discriminator, by the table and the stored name of the discriminator.
 _families: dict[tuple[str, str], WeakSet[Family]] = {}
@@ -89,17 +90,21 @@ class Family:
         identity: the module and the qualified name of the class at the top.
     """
 
-    def __init__(self, model: type, table: str, attribute: Attribute[Any], value: str) -> None:
+    def __init__(
+        self, model: type, table: str, attributes: Mapping[str, Attribute[Any]], discriminator: Discriminator
+    ) -> None:
         self._model = ref(model)
         self._name = model.__name__
-        self._attribute = attribute
+        self._attributes = attributes
+        self._attribute = attributes[discriminator.name]
         self._subfamilies: list[ref[Family]] = []
         self._table = table
-        self.value = value
+        self.value = discriminator.value
         self.identity = (model.__module__, model.__qualname__)
         self.base: Family | None = next(iter(relatives(model, self._column)), None)
         #: The unique values of the class.
         self.unique: tuple[Any, ...] = ()
+        self._check_stored_names()
         self._join()
         self._peers = _families.setdefault(self._column, WeakSet())
         self._peers.add(self)
@@ -112,6 +117,20 @@ class Family:
     @property
     def _column(self) -> tuple[str, str]:
         return self._table, self._attribute.stored_name
+
+    def _check_stored_names(self) -> None:
+        """Refuse an attribute that the base class reads and writes under another name of the same row."""
+        inherited = {} if self.base is None else self.base._attributes
+        for name, attribute in self._attributes.items():
+            stored = inherited.get(name, attribute).stored_name
+            if attribute.stored_name != stored:
+                raise ConfigurationError(
+                    f"{self._name}.{name}: the base class in the same table stores this attribute as "
+                    f"{shortened(stored)}, and this class as {shortened(attribute.stored_name)}: use the same alias=, "
+                    "or another name",
+                    model=self._name,
+                    attribute=name,
+                )
 
     def _join(self) -> None:
         """Register the class in its base classes. A class that is defined again replaces the former one."""
@@ -138,6 +157,14 @@ class Family:
             if model is not None:
                 found[family.value] = model
         return found
+
+    def relative_schemas(self) -> list[Schema]:
+        """Return the schemas of all classes of the table that are defined already."""
+        top = self
+        while top.base is not None:
+            top = top.base
+        schemas = (vars(model).get("__mintkey_schema__") for model in top.members().values())
+        return [schema for schema in schemas if schema is not None]
 
     def _others(self) -> set[str]:
         """Return the values of all other classes in the table."""
@@ -197,6 +224,15 @@ class Family:
             vars(model)["__mintkey_schema__"].attributes.get(attribute.name) is attribute
             for model in self.members().values()
         )
+
+
+def share_ttl(schemas: Iterable[Schema]) -> None:
+    """Let the classes of a table know the expiry that one of them declares: it concerns all rows of the table."""
+    schemas = list(schemas)
+    for declaring in schemas:
+        if declaring.ttl is not None:
+            for schema in schemas:
+                schema.codec.share_ttl(declaring.attributes[declaring.ttl].stored_name)
 
 
 def relatives(model: type, column: tuple[str, str]) -> list[Family]:

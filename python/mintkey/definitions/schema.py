@@ -28,7 +28,7 @@ from mintkey.definitions.declarations import (
     table_name,
 )
 from mintkey.definitions.derived import COMPOUND_KEY, derived_attributes
-from mintkey.definitions.discriminators import Discriminator, Family, Footprint, discriminator_of, table_of
+from mintkey.definitions.discriminators import Discriminator, Family, Footprint, discriminator_of, share_ttl, table_of
 from mintkey.definitions.index_plans import IndexPlan, index_plans
 from mintkey.definitions.key_plans import KeyPlan, key_plan
 from mintkey.definitions.unique_plans import UniquePlan, unique_name, unique_plans
@@ -180,9 +180,10 @@ class Schema:
         #: The class and its subclasses in the same table; None without a discriminator.
         self.family: Family | None = None
         if discriminator is not None:
-            self.family = Family(model, self.table, self.attributes[discriminator.name], discriminator.value)
+            self.family = Family(model, self.table, self.attributes, discriminator)
             self.family.unique = self.unique
             self.identity = self.family.identity
+            share_ttl([self, *self.family.relative_schemas()])
         #: By which rows of the table the model is known.
         self.footprint = Footprint(
             None if discriminator is None else self.attributes[discriminator.name].stored_name,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
-from mintkey.errors import MintkeyError, StoreTimeout, StoreUnavailable
+from mintkey.errors import MintkeyError, StoreTimeout, StoreUnavailable, raised_by_signal_handler
 
 if TYPE_CHECKING:
     from weakref import ReferenceType
@@ -84,10 +84,13 @@ class SuspendedWrite:
                 return
             except BaseException as error:
                 self.request, self.error = None, error
-                if error is shared or isinstance(error, Exception):
-                    # The other writes continue after a failed one, whatever its hooks raise.
+                if error is shared:
                     return
-                raise
+                interrupt = raised_by_signal_handler(error) if isinstance(error, Exception) else error
+                if interrupt is not None:
+                    raise interrupt
+                # The other writes continue after a failed one, whatever its hooks raise.
+                return
             if type(yielded) is _core.Request:
                 self.request = yielded
                 return

@@ -162,7 +162,7 @@ class ChainMixin(Generic[M]):
         reverse = self._reversed()
         if reverse is not None:
             return reverse.first()
-        sorter: Last[Any] = Last(self._schema, self._options.order)
+        sorter: Last[Any] = Last(self._options.order)
         for instance in self._with_options(order=())._instances():
             sorter.add(instance)
         return self._last_of(sorter)
@@ -172,7 +172,7 @@ class ChainMixin(Generic[M]):
         reverse = self._reversed()
         if reverse is not None:
             return await reverse.afirst()
-        sorter: Last[Any] = Last(self._schema, self._options.order)
+        sorter: Last[Any] = Last(self._options.order)
         async for instance in self._with_options(order=())._ainstances():
             sorter.add(instance)
         return self._last_of(sorter)

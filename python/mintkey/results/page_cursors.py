@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from mintkey import _core
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, shortened
 
 if TYPE_CHECKING:
-    from mintkey.attributes import Attribute
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
@@ -193,8 +193,8 @@ def check_default_order(schema: Schema) -> None:
 class TopN(Generic[M]):
     """Sorts items by attributes. With a limit it keeps only that many items (top n)."""
 
-    def __init__(self, schema: Schema, order: tuple[Order, ...], most: int | None) -> None:
-        self._order = [(schema.attributes[name], descending) for name, descending in order]
+    def __init__(self, order: tuple[Order, ...], most: int | None) -> None:
+        self._order = order
         self._most = most
         self._kept: list[_Ranked[M]] = []
         self._seen = 0
@@ -202,18 +202,13 @@ class TopN(Generic[M]):
     def add(self, instance: M) -> None:
         """Add one item."""
         self._seen += 1
-        ranked = _Ranked([self._rank(instance, *one) for one in self._order], self._seen, instance)
+        ranked = _Ranked([_rank(instance, one) for one in self._order], self._seen, instance)
         if self._most is None:
             self._kept.append(ranked)
         elif len(self._kept) < self._most:
             heapq.heappush(self._kept, ranked)
         elif self._most:
             heapq.heappushpop(self._kept, ranked)
-
-    def _rank(self, instance: M, attribute: Attribute[Any], descending: bool) -> _Rank:
-        value = getattr(instance, attribute.name)
-        # Python sorts text by code points, which is the order of the UTF-8 bytes that all stores use.
-        return _Rank(None if value is None else attribute._operand(value), descending)
 
     def sorted(self, offset: int) -> list[M]:
         """Return the items in order."""
@@ -224,8 +219,8 @@ class TopN(Generic[M]):
 class Last(Generic[M]):
     """Keeps the item that is the last one in the order by attributes."""
 
-    def __init__(self, schema: Schema, order: tuple[Order, ...]) -> None:
-        self._sorter: TopN[M] = TopN(schema, order, None)
+    def __init__(self, order: tuple[Order, ...]) -> None:
+        self._sorter: TopN[M] = TopN(order, None)
 
     def add(self, instance: M) -> None:
         """Add one item."""
@@ -237,6 +232,23 @@ class Last(Generic[M]):
     def last(self) -> M | None:
         """Return the last item, or None."""
         return next(iter(self._sorter.sorted(0)), None)
+
+
+def _rank(instance: Any, order: Order) -> _Rank:
+    """Return the sort value of an instance: the position of the type, and the encoded value."""
+    value = getattr(instance, order.name)
+    if value is None:
+        return _Rank(None, order.descending)
+    try:
+        # A subclass may declare the attribute with another type than the class of the result.
+        value = type(instance).__mintkey_schema__.attributes[order.name]._operand(value)
+    except InvalidValue:
+        # A value of another stored type is read as it is stored.
+        pass
+    types = (Number, str, bytes)
+    at = next((at for at, one in enumerate(types) if isinstance(value, one) and value.__class__ is not bool), None)
+    # Python sorts text by code points, which is the order of the UTF-8 bytes that all stores use.
+    return _Rank((len(types),) if at is None else (at, value), order.descending)
 
 
 class _Rank:

@@ -5,7 +5,7 @@
     reason = "pyo3 hands extracted arguments over by value"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mintkey_store::{
     BatchGet, BatchWrite, Check, Delete, Get, Guard, Key, KeyAttribute, Map, Operation, Query,
@@ -32,6 +32,8 @@ pub struct Codec {
     pub(super) model: String,
     pub(super) fields: Vec<Field>,
     pub(super) table: Option<Arc<Table>>,
+    /// The table with the expiry that another class of it declares.
+    expiring: OnceLock<Arc<Table>>,
     pub(super) partition: Option<usize>,
     pub(super) sort: Option<usize>,
 }
@@ -88,6 +90,7 @@ impl Codec {
             model,
             fields,
             table,
+            expiring: OnceLock::new(),
             partition,
             sort,
         })
@@ -115,7 +118,21 @@ impl Codec {
             partition: Some(0),
             sort: table.sort.as_ref().map(|_| 1),
             table: Some(Arc::new(table)),
+            expiring: OnceLock::new(),
         })
+    }
+
+    /// Takes over the expiry that another class of the table declares under this stored name: it concerns all rows.
+    fn share_ttl(&self, name: &str) {
+        let own = self.table.as_ref().filter(|table| table.ttl.is_none());
+        if let Some(own) = own {
+            self.expiring.get_or_init(|| {
+                Arc::new(Table {
+                    ttl: Some(name.into()),
+                    ..Table::clone(own)
+                })
+            });
+        }
     }
 
     // Values to items and back.
@@ -588,7 +605,7 @@ impl Codec {
 
 impl Codec {
     pub fn table(&self, py: Python<'_>) -> PyResult<&Arc<Table>> {
-        self.table.as_ref().ok_or_else(|| {
+        self.expiring.get().or(self.table.as_ref()).ok_or_else(|| {
             let message = format!(
                 "{} is abstract, so it has no table: derive a class with a key from it",
                 self.model

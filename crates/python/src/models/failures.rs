@@ -12,6 +12,7 @@ use crate::errors::from_store;
 use crate::exception::class;
 use crate::models::codec::Codec;
 use crate::models::fields::Field;
+use crate::values::convert::raised_by_signal_handler;
 use crate::values::item::{PyItem, PyKey};
 
 impl Codec {
@@ -58,6 +59,11 @@ impl Codec {
     ) -> PyErr {
         if !error.is_instance_of::<PyException>(py) {
             return error;
+        }
+        // What a signal handler raises while a value is decoded says nothing about the value.
+        match raised_by_signal_handler(&error, py) {
+            Ok(None) => {}
+            Ok(Some(interrupt)) | Err(interrupt) => return interrupt,
         }
         let built = || -> PyResult<PyErr> {
             let shown: String = py

@@ -201,7 +201,7 @@ impl NewSave {
                     writes.push(Write::Put(put));
                 }
                 Err(error) => {
-                    items.append(error.value(py))?;
+                    items.append(error.clone_ref(py).into_value(py))?;
                     if !error.is_instance_of::<PyException>(py) {
                         interrupt = Some(error);
                         break;

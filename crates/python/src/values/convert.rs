@@ -484,11 +484,21 @@ fn decimal_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
 
 /// Whether an exception during a conversion means that the value cannot be stored.
 pub fn refuses(error: &PyErr, py: Python<'_>) -> bool {
-    error.is_instance_of::<PyValueError>(py)
+    let is_refusal = error.is_instance_of::<PyValueError>(py)
         || error.is_instance_of::<PyTypeError>(py)
         || error.is_instance_of::<PyArithmeticError>(py)
         || error.is_instance_of::<PyRecursionError>(py)
-        || error.get_type(py).is(py.get_type::<PyRuntimeError>())
+        || error.get_type(py).is(py.get_type::<PyRuntimeError>());
+    is_refusal && matches!(raised_by_signal_handler(error, py), Ok(None))
+}
+
+/// The exception of a signal handler that an exception is, or that caused it.
+pub fn raised_by_signal_handler(error: &PyErr, py: Python<'_>) -> PyResult<Option<PyErr>> {
+    let found = py.import("mintkey.errors")?.call_method1(
+        "raised_by_signal_handler",
+        (error.clone_ref(py).into_value(py),),
+    )?;
+    Ok((!found.is_none()).then(|| PyErr::from_value(found)))
 }
 
 /// Whether an object is of an immutable built-in type, so that it need not be copied.
