@@ -118,8 +118,8 @@ class Collection(Generic[M]):
         """Return the items of one partition that belong to one of the models, in the order of the sort key.
 
         The keywords are attributes of one of the models, or parts of its templates. A part of different sort keys
-        selects the items of all classes that have it. Same parameters as `Model.query()`. The default of `consistent=` is
-        True if one of the models has `ModelConfig(consistent=True)`.
+        selects the items of all classes that have it. Same parameters as `Model.query()`. By default the read is
+        consistent if one of the models has `ModelConfig(consistent=True)`.
         """
         stores = {id(store_of(schema)._core) for schema in self._schemas}
         if len(stores) > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -79,8 +79,8 @@ class Narrow(Base):
 
 async def test_a_subclass_declares_another_type(do, store):
     await do.save(Base(id="1", color="green", at="2024-06-01"))
-    await do.save(Narrow(id="2", color=Color.RED, at=datetime(2024, 1, 1)))
-    await do.save(Narrow(id="3", color=Color.BLUE, at=datetime(2024, 12, 1)))
+    await do.save(Narrow(id="2", color=Color.RED, at=datetime(2024, 1, 1, tzinfo=timezone.utc)))
+    await do.save(Narrow(id="3", color=Color.BLUE, at=datetime(2024, 12, 1, tzinfo=timezone.utc)))
     assert [row.id for row in await do.iterate(do.scan(Base).order_by("color"))] == ["3", "1", "2"]
     assert [row.id for row in await do.iterate(do.scan(Base).order_by("-at"))] == ["3", "1", "2"]
     assert await do.all(do.scan(Base).values("color").order_by("at")) == [

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mintkey.attributes.base import Attribute
     from mintkey.conditions import Condition
     from mintkey.model_config import ModelConfig
-    from mintkey.schema import Schema
 
 __all__ = ["Discriminator", "Family", "discriminator_of", "loader", "relatives", "share_ttl", "table_of"]
 
@@ -158,7 +157,7 @@ class Family:
                 found[family.value] = model
         return found
 
-    def relative_schemas(self) -> list[Schema]:
+    def relative_schemas(self) -> list[Any]:
         """Return the schemas of all classes of the table that are defined already."""
         top = self
         while top.base is not None:
@@ -226,8 +225,8 @@ class Family:
         )
 
 
-def share_ttl(schemas: Iterable[Schema]) -> None:
-    """Let the classes of a table know the expiry that one of them declares: it concerns all rows of the table."""
+def share_ttl(schemas: Iterable[Any]) -> None:
+    """Let the schemas of the classes of a table know the expiry that one of them declares: it concerns all rows of the table."""
     schemas = list(schemas)
     for declaring in schemas:
         if declaring.ttl is not None:

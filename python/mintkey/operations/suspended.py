@@ -82,13 +82,13 @@ class SuspendedWrite:
             except StopIteration:
                 self.request, self.ended = None, True
                 return
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - one that is not of the item is raised
                 self.request, self.error = None, error
                 if error is shared:
                     return
                 interrupt = raised_by_signal_handler(error) if isinstance(error, Exception) else error
                 if interrupt is not None:
-                    raise interrupt
+                    raise interrupt  # noqa: B904 - the error itself, or its cause
                 # The other writes continue after a failed one, whatever its hooks raise.
                 return
             if type(yielded) is _core.Request:

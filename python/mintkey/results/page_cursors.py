@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
@@ -239,12 +240,9 @@ def _rank(instance: Any, order: Order) -> _Rank:
     value = getattr(instance, order.name)
     if value is None:
         return _Rank(None, order.descending)
-    try:
-        # A subclass may declare the attribute with another type than the class of the result.
+    # A subclass may declare the attribute with another type. A value of another stored type is read as it is stored.
+    with suppress(InvalidValue):
         value = type(instance).__mintkey_schema__.attributes[order.name]._operand(value)
-    except InvalidValue:
-        # A value of another stored type is read as it is stored.
-        pass
     types = (Number, str, bytes)
     at = next((at for at, one in enumerate(types) if isinstance(value, one) and value.__class__ is not bool), None)
     # Python sorts text by code points, which is the order of the UTF-8 bytes that all stores use.
