@@ -33,7 +33,7 @@ pub struct Codec {
     pub(super) fields: Vec<Field>,
     pub(super) table: Option<Arc<Table>>,
     /// The table with the expiry that another class of it declares.
-    expiring: OnceLock<Arc<Table>>,
+    pub(super) expiring: OnceLock<Arc<Table>>,
     pub(super) partition: Option<usize>,
     pub(super) sort: Option<usize>,
 }
@@ -124,15 +124,7 @@ impl Codec {
 
     /// Takes over the expiry that another class of the table declares under this stored name: it concerns all rows.
     fn share_ttl(&self, name: &str) {
-        let own = self.table.as_ref().filter(|table| table.ttl.is_none());
-        if let Some(own) = own {
-            self.expiring.get_or_init(|| {
-                Arc::new(Table {
-                    ttl: Some(name.into()),
-                    ..Table::clone(own)
-                })
-            });
-        }
+        self.set_expiry(name);
     }
 
     // Values to items and back.
@@ -600,17 +592,5 @@ impl Codec {
             segment,
             consistent,
         })))
-    }
-}
-
-impl Codec {
-    pub fn table(&self, py: Python<'_>) -> PyResult<&Arc<Table>> {
-        self.expiring.get().or(self.table.as_ref()).ok_or_else(|| {
-            let message = format!(
-                "{} is abstract, so it has no table: derive a class with a key from it",
-                self.model
-            );
-            from_store(py, mintkey_store::Error::configuration(message), None, None)
-        })
     }
 }

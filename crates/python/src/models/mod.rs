@@ -8,6 +8,7 @@ mod encoding;
 mod failures;
 mod fields;
 mod new_save;
+mod table;
 mod unique;
 
 pub use codec::Codec;
