@@ -226,7 +226,7 @@ class Family:
 
 
 def share_ttl(schemas: Iterable[Any]) -> None:
-    """Let the schemas of the classes of a table know the expiry that one of them declares: it concerns all rows of the table."""
+    """Let all classes of a table know the expiry that one of them declares: it concerns all rows."""
     schemas = list(schemas)
     for declaring in schemas:
         if declaring.ttl is not None:
