@@ -18,6 +18,7 @@ from mintkey.attributes import (
     BinaryAttribute,
     DateAttribute,
     DecimalAttribute,
+    JSONAttribute,
     ListAttribute,
     MapAttribute,
     NumberAttribute,
@@ -102,6 +103,20 @@ class Tag(Model):
 
 @app.post("/releases")
 async def release(posted: Release) -> Release:
+    await posted.asave()
+    return posted
+
+
+class Note(Model):
+    model_config = ModelConfig(table="fastapi-notes")
+    name = StringAttribute(partition_key=True)
+    pages = ListAttribute(of=MapAttribute(of=int))
+    json = JSONAttribute()
+    map = MapAttribute()
+
+
+@app.post("/notes")
+async def note(posted: Note) -> Note:
     await posted.asave()
     return posted
 
@@ -232,6 +247,29 @@ async def test_keys_that_cannot_be_saved_are_refused_in_the_body(client, path, b
     (problem,) = answer.json()["detail"]
     assert problem["loc"] == ["body", *location]
     assert message in problem["msg"]
+
+
+@pytest.mark.parametrize(
+    ("body", "location"),
+    [
+        (r'{"name": "\ud800"}', ["name"]),
+        (r'{"name": {"\ud800": 1}}', ["name"]),
+        (r'{"name": "a", "\ud800": 1}', []),
+        ('{"name": "a", "pages": [{"a": NaN}]}', ["pages", 0, "a"]),
+        (r'{"name": "a", "pages": [{"\ud800": 1}]}', ["pages", 0]),
+        ('{"name": "a", "pages": [NaN]}', ["pages", 0]),
+        (r'{"name": "a", "pages": ["\ud800"]}', ["pages", 0]),
+        (r'{"name": "a", "json": ["\ud800"]}', ["json", 0]),
+        ('{"name": "a", "map": {"": 1}}', ["map"]),
+        (r'"\ud800"', []),
+        ("[NaN]", []),
+    ],
+)
+async def test_wrong_bodies_that_json_cannot_hold_are_answered(client, body, location):
+    answer = await client.post("/notes", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    (problem,) = answer.json()["detail"]
+    assert problem["loc"] == ["body", *location]
 
 
 async def test_encoded_instances(client):

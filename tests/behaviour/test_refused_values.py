@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.behaviour.test_values import Every, Level
 
+from mintkey import Model, ModelConfig
+from mintkey.attributes import JSONAttribute, StringAttribute
 from mintkey.errors import InvalidValue
 
 UTC = timezone.utc
@@ -45,6 +47,8 @@ WRONG: list[tuple[str, Any]] = [
     ("data", {1: 2}),
     ("data", {"a": len}),
     ("data", {"\ud800": 1}),
+    ("data", {"a": {"": 1}}),
+    ("json", {"\ud83d\ude00": 1}),
     ("words", {1}),
     ("words", ["a", "b"]),
     ("words", "ab"),
@@ -103,3 +107,23 @@ async def test_an_item_that_is_too_large_names_its_largest_attributes(do):
     with pytest.raises(InvalidValue):
         await do.update(item, raw=b"x" * 2000)
     assert (await do.get(Every, pk="a")).raw is None
+
+
+async def test_half_characters_in_stored_json_are_read_and_kept(do):
+    class Text(Model):
+        model_config = ModelConfig(table="half-characters")
+        pk = StringAttribute(partition_key=True)
+        json = StringAttribute()
+
+    class Document(Model):
+        model_config = ModelConfig(table="half-characters")
+        pk = StringAttribute(partition_key=True)
+        json = JSONAttribute()
+        text = StringAttribute()
+
+    await do.save(Text(pk="old", json='["\\ud800"]'))
+    old = await do.get(Document, pk="old")
+    assert old.json == ["\ud800"]
+    old.text = "new"
+    await do.save(old)
+    assert (await do.get(Text, pk="old")).json == '["\\ud800"]'

@@ -20,6 +20,7 @@ mod _core {
     use super::{Bound, PyAny, PyModule, PyResult, exception, panics};
     use mintkey_store::error::shortened;
     use mintkey_store::key::{KeyKind, KeyValue};
+    use mintkey_store::size::check_value;
     use mintkey_store::value::Value;
     use pyo3::pyfunction;
 
@@ -69,14 +70,21 @@ mod _core {
             None => exception::exception(py, "InvalidValue", reason),
         };
         panics::caught(py, || match convert::to_stored(kind, &value) {
-            Ok(Some(stored)) if part.is_some() => check_part(part, &stored)
-                .map(|()| value)
-                .map_err(|error| refuse(&error.message)),
-            // A value that other code could change is copied.
-            Ok(Some(stored)) if !convert::is_plain(&value)? => {
-                convert::from_stored(py, kind, &stored)
+            Ok(Some(stored)) => {
+                let checked = if part.is_some() {
+                    check_part(part, &stored)
+                } else {
+                    check_value(&stored)
+                };
+                checked.map_err(|error| refuse(&error.message))?;
+                // A value that other code could change is copied.
+                if part.is_some() || convert::is_plain(&value)? {
+                    Ok(value)
+                } else {
+                    convert::from_stored(py, kind, &stored)
+                }
             }
-            Ok(_) => Ok(value),
+            Ok(None) => Ok(value),
             Err(Refusal::Reason(reason)) => Err(refuse(&reason)),
             Err(Refusal::Raised(error)) if convert::refuses(&error, py) => {
                 let refused = refuse(&shortened(&error.value(py).to_string()));

@@ -63,7 +63,7 @@ pub fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
         if name.is_empty() {
             return Err(Error::invalid("an attribute's name must not be empty").of(table));
         }
-        check_value(value, name, 0).map_err(|error| error.of(table))?;
+        check_value(value).map_err(|error| error.on(name).of(table))?;
     }
     let size = item_size(item);
     if size <= limit {
@@ -91,14 +91,23 @@ pub fn check_item(item: &Item, table: &Table, limit: usize) -> Result<()> {
     })
 }
 
-fn check_value(value: &Value, attribute: &Name, depth: usize) -> Result<()> {
+/// Checks that a value can be stored as an attribute: the entries of its maps have names, its sets are not empty, and it
+/// is not nested too deeply.
+///
+/// # Errors
+///
+/// `InvalidValue` without an attribute.
+pub fn check_value(value: &Value) -> Result<()> {
+    check_level(value, 0)
+}
+
+fn check_level(value: &Value, depth: usize) -> Result<()> {
     if depth >= MAX_DEPTH && matches!(value, Value::List(_) | Value::Map(_)) {
         return Err(Error::invalid(format!(
             "the value is nested deeper than {MAX_DEPTH} levels: flatten it, or store it as JSON text"
-        ))
-        .on(attribute));
+        )));
     }
-    let inner = |inner: &Value| check_value(inner, attribute, depth + 1);
+    let inner = |inner: &Value| check_level(inner, depth + 1);
     let empty = match value {
         Value::List(list) => return list.iter().try_for_each(inner),
         Value::Map(map) => {
@@ -106,8 +115,7 @@ fn check_value(value: &Value, attribute: &Name, depth: usize) -> Result<()> {
                 if name.is_empty() {
                     return Err(Error::invalid(
                         "the value contains a map with an empty name: give every entry one, or store it as JSON text",
-                    )
-                    .on(attribute));
+                    ));
                 }
                 inner(value)
             });
@@ -118,8 +126,9 @@ fn check_value(value: &Value, attribute: &Name, depth: usize) -> Result<()> {
         _ => false,
     };
     if empty {
-        let message = "an empty set cannot be stored: leave it out";
-        return Err(Error::invalid(message).on(attribute));
+        return Err(Error::invalid(
+            "an empty set cannot be stored: leave it out",
+        ));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mintkey import _core
-from mintkey.attributes.base import Attribute, V
+from mintkey.attributes.base import Attribute, V, is_utf8_text
 from mintkey.attributes.comparing import Misfit, check_depth, difference, is_model, with_unknown
 from mintkey.attributes.elements import Element, element_named, scalar_attribute
 from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
@@ -553,7 +553,10 @@ def _check_json(value: Any, allowed: tuple[type, ...]) -> None:
             for name, item in dict.items(part):
                 if not isinstance(name, str):
                     raise Misfit(f"the keys of a JSON object are str, got {shortened(name)}", path)
+                _check_text(name, path)
                 parts.append((item, (*path, name)))
+        elif isinstance(part, str):
+            _check_text(part, path)
         elif isinstance(part, list):
             parts.extend((item, (*path, index)) for index, item in enumerate(part))
         elif isinstance(part, float) and not math.isfinite(part):
@@ -562,3 +565,8 @@ def _check_json(value: Any, allowed: tuple[type, ...]) -> None:
             raise Misfit(
                 f"{type(part).__name__} is not a JSON type: use str, int, float, bool, None, list or dict", path
             )
+
+
+def _check_text(text: str, path: tuple[Any, ...]) -> None:
+    if not str.isascii(text) and not is_utf8_text(text):
+        raise Misfit("the text has a lone surrogate, which UTF-8 cannot hold", path)

@@ -130,7 +130,11 @@ def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
             found = class_of(model, given)
             if found is not model:
                 return adapter(found).validate_python(given, **HOW)
-        values = {name: value for name, value in validate(given).items() if value is not _IGNORED}
+        try:
+            validated = validate(given)
+        except ValidationError as error:
+            raise _printable_error(error) from None
+        values = {name: value for name, value in validated.items() if value is not _IGNORED}
         try:
             instance = model(**values)
             if derived is not None:
@@ -154,6 +158,18 @@ def _located(error: Exception, attribute: str | None, given: Any) -> ValidationE
     kind = PydanticCustomError("value_error", cast("Any", reason))
     details = InitErrorDetails(type=kind, loc=path, input=_printable(given))
     return ValidationError.from_exception_data("value", [details])
+
+
+def _printable_error(error: ValidationError) -> ValidationError:
+    """Return the error with inputs that FastAPI can write into its answer."""
+    problems = error.errors(include_url=False)
+    if all(_printable(problem["input"]) is problem["input"] for problem in problems):
+        return error
+    details = []
+    for problem in problems:
+        kind = PydanticCustomError(cast("Any", problem["type"]), cast("Any", problem["msg"]), problem.get("ctx"))
+        details.append(InitErrorDetails(type=kind, loc=problem["loc"], input=_printable(problem["input"])))
+    return ValidationError.from_exception_data(error.title, details)
 
 
 def _printable(given: Any) -> Any:
@@ -181,7 +197,8 @@ class _Objects:
 
 
 def _dumped(instance: Any, dump: Callable[[dict[str, Any]], Any]) -> Any:
-    return dump(_all_values(instance))
+    # An object of another class is left to pydantic, which warns.
+    return dump(_all_values(instance) if hasattr(instance, "__mintkey_schema__") else instance)
 
 
 def _all_values(instance: Any) -> dict[str, Any]:
