@@ -187,7 +187,10 @@ class _Backfill:
         )
         absent = functools.reduce(operator.or_, (one.does_not_exist() for one, _ in filled))
         try:
-            yield from updates.update_by_key(schema, key, known, changes, condition=absent)
+            # The row may be of a subclass.
+            yield from updates.update_by_key(
+                row.__mintkey_schema__, key, known, changes, condition=absent, is_checked=True
+            )
         except UniqueViolation:
             raise
         except (ItemGone, ConditionFailed):

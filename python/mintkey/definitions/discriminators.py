@@ -162,7 +162,11 @@ class Family:
         top = self
         while top.base is not None:
             top = top.base
-        schemas = (vars(model).get("__mintkey_schema__") for model in top.members().values())
+        return top.member_schemas()
+
+    def member_schemas(self) -> list[Any]:
+        """Return the schemas of the class and of its subclasses that are defined already."""
+        schemas = (vars(model).get("__mintkey_schema__") for model in self.members().values())
         return [schema for schema in schemas if schema is not None]
 
     def _others(self) -> set[str]:

@@ -73,6 +73,7 @@ class Template:
         prefix: the literal text before the first part.
         literal_length: the number of literal characters.
         is_static: whether it has no parts, so that all items have the same text.
+        text: the template as it was declared.
     """
 
     is_visible = True
@@ -83,7 +84,7 @@ class Template:
         self.name = built.name
         self.model = built.model
         self.attribute = built
-        self._template = template
+        self.text = template
         self.prefix, self._parts = self._parsed(attributes, ordered=ordered)
         self.parts = tuple(part.name for part in self._parts)
         self.is_static = not self._parts
@@ -93,16 +94,16 @@ class Template:
 
     def _error(self, reason: str) -> ConfigurationError:
         return ConfigurationError(
-            f"{self.model}.{self.name}: template={shortened(self._template)}: {reason}",
+            f"{self.model}.{self.name}: template={shortened(self.text)}: {reason}",
             model=self.model,
             attribute=self.name,
         )
 
     def _parsed(self, attributes: Mapping[str, Attribute[Any]], *, ordered: bool) -> tuple[str, tuple[Part, ...]]:
-        if not is_utf8_text(self._template) or not self._template:
+        if not is_utf8_text(self.text) or not self.text:
             raise self._error("a template is text that is not empty")
         try:
-            fields = list(string.Formatter().parse(self._template))
+            fields = list(string.Formatter().parse(self.text))
         except ValueError as error:
             raise self._error(f"{error}: write a literal brace twice, as {{{{ or }}}}") from error
         # A doubled brace ends a literal, so several literals may follow each other.
@@ -222,7 +223,7 @@ class Template:
     @property
     def pattern(self) -> str:
         """The template as it was declared."""
-        return self._template
+        return self.text
 
     def built(self, stored: Mapping[str, Any]) -> str:
         """Return the text of encoded parts. Raises `InvalidValue` for a part that does not fit."""
@@ -257,7 +258,7 @@ class Template:
         if reason is None:
             return text
         raise InvalidValue(
-            f"{part.attribute.model}.{part.name}: {self.name} is built from it ({self._template!r}), and {reason}",
+            f"{part.attribute.model}.{part.name}: {self.name} is built from it ({self.text!r}), and {reason}",
             model=self.model,
             attribute=part.name,
         )

@@ -203,10 +203,20 @@ def update_by_key(
 ) -> Operation[_core.Item | None]:
     """Like `update`, without an instance: no hooks run, and a version is incremented without a check.
 
-    A condition that `is_checked` is that of a result, which may name attributes of other classes in the table.
+    An update that `is_checked` is that of a row of exactly this class. Its condition may name attributes of other classes
+    in the table.
     """
 
     def updating() -> Operation[_core.Item | None]:
+        if not is_checked and _writes_more_in_subclasses(schema, changes.names):
+            check_condition(schema, condition)
+            owner = yield from _owner(schema, key, changes.names)
+            if owner is not schema:
+                return (
+                    yield from update_by_key(
+                        owner, key, known, changes, condition=condition, return_old=return_old, is_checked=True
+                    )
+                )
         if not is_checked:
             check_condition(schema, condition)
         _check_fields(schema, None, changes.values)
@@ -224,6 +234,34 @@ def update_by_key(
         return old
 
     return with_key_in_errors(schema, known, updating())
+
+
+def _writes_more_in_subclasses(schema: Schema, names: frozenset[str]) -> bool:
+    """Return whether an update of these attributes writes more in a row of a subclass: what a row's own class builds."""
+
+    def written(one: Schema) -> set[object]:
+        sources = () if one.derived is None else map(one.derived.sources.get, one.derived.built_from(names))
+        built = {(source.name, getattr(source, "text", None)) for source in sources if source is not None}
+        return {one.version, *one.on_update_names, *built}
+
+    if schema.family is None:
+        return False
+    own = written(schema)
+    return any(not own.issuperset(written(other)) for other in schema.family.member_schemas())
+
+
+def _owner(schema: Schema, key: _core.Key, names: frozenset[str]) -> Operation[Schema]:
+    """Read a row; return the schema of its class, or this one if there is no row or its class lacks an attribute."""
+    # In a list, it is sent at once, also in a batch or a pipeline, which suspend an operation at a single request.
+    (row,) = yield [schema.codec.get(key, consistent=True)]
+    if isinstance(row, BaseException):
+        raise row
+    found: type | None = None
+    if row is not None and schema.family is not None:
+        with contextlib.suppress(UnreadableItem):
+            found = schema.family.class_of(row)
+    owner: Schema = schema if found is None else vars(found)["__mintkey_schema__"]
+    return owner if names <= owner.attributes.keys() else schema
 
 
 def check_values(schema: Schema, changes: Changes) -> None:

@@ -1,0 +1,120 @@
+"""A base class updates rows of its subclasses: what the subclass builds from the changes is written too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mintkey import AutoGenerate, Index, Model, ModelConfig, pipeline, transaction
+from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.errors import ConditionFailed, ItemGone, VersionConflict
+
+
+class Document(Model):
+    model_config = ModelConfig(table="documents")
+    id = StringAttribute(partition_key=True)
+    kind = StringAttribute(discriminator=True)
+    status = StringAttribute()
+    pages = NumberAttribute(default=1)
+
+
+class Letter(Document):
+    version = VersionAttribute()
+    changed_at = StringAttribute(on_update=AutoGenerate.ISO8601)
+    board = StringAttribute(template="STATUS#{status}")
+    by_board = Index(partition_key="board")
+
+
+class Note(Document):
+    pass
+
+
+@pytest.fixture
+def tables(store, clock):
+    store.claim(Letter.__mintkey_schema__)
+    store.claim(Document.__mintkey_schema__)
+
+
+async def by_key(do: Any) -> None:
+    await do.update_by_key(Document, "1", status="sent", pages=2)
+
+
+async def by_upsert(do: Any) -> None:
+    await do.update_by_key(Document, "1", Document.pages.add(1), status="sent", upsert=True)
+
+
+async def with_the_old_row(do: Any) -> None:
+    old = await do.update_by_key(
+        Document, "1", status="sent", pages=2, condition=Document.status == "new", return_old=True
+    )
+    assert (type(old), old.status, old.version) == (Letter, "new", 1)
+
+
+async def in_a_pipeline(do: Any) -> None:
+    writes = pipeline()
+    await do.update_by_key(Document, "1", status="sent", pages=2, pipeline=writes)
+    await do.execute(writes)
+
+
+async def in_a_transaction(do: Any) -> None:
+    def update(tx: Any) -> None:
+        tx.update_by_key(Document, "1", status="sent", pages=2)
+
+    if do.blocking:
+        with transaction() as tx:
+            update(tx)
+    else:
+        async with transaction() as tx:
+            update(tx)
+
+
+@pytest.mark.parametrize("update", [by_key, by_upsert, with_the_old_row, in_a_pipeline, in_a_transaction])
+async def test_an_update_by_key(do, tables, update):
+    letter = await do.create(Letter, id="1", status="new")
+    await update(do)
+    stored = await do.get(Document, "1")
+    assert (stored.status, stored.pages, stored.version) == ("sent", 2, 2)
+    assert stored.changed_at == "2024-01-01T00:00:00Z"
+    assert [row.id for row in await do.all(do.query(Letter, status="sent"))] == ["1"]
+    assert await do.all(do.query(Letter, status="new")) == []
+    letter.pages = 9
+    with pytest.raises(VersionConflict):
+        await do.save(letter)
+
+
+async def test_an_update_of_other_rows_is_as_before(do, tables):
+    await do.create(Note, id="2", status="new")
+    await do.update_by_key(Document, "2", status="sent")
+    assert (await do.get(Note, "2")).status == "sent"
+    with pytest.raises(ItemGone):
+        await do.update_by_key(Document, "3", status="sent")
+    await do.update_by_key(Document, "3", status="sent", upsert=True)
+    assert type(await do.get(Document, "3")) is Document
+    with pytest.raises(ConditionFailed):
+        await do.update_by_key(Letter, "2", status="new")
+    with pytest.raises(ConditionFailed):
+        await do.update_by_key(Document, "2", pages=3, condition=Document.status == "new")
+
+
+async def test_a_backfill(do, tables):
+    class Earlier(Model):
+        model_config = ModelConfig(table="documents")
+        id = StringAttribute(partition_key=True)
+        kind = StringAttribute()
+
+    class Filled(Model):
+        model_config = ModelConfig(table="documents")
+        id = StringAttribute(partition_key=True)
+        kind = StringAttribute(discriminator=True)
+        status = StringAttribute(default="new")
+
+    class Indexed(Filled):
+        version = VersionAttribute()
+        board = StringAttribute(template="STATUS#{status}")
+        by_board = Index(partition_key="board")
+
+    await do.save(Earlier(id="1", kind="Indexed"))
+    await do.save(Earlier(id="2"))
+    assert await do.backfill(Filled) == 2
+    assert [(row.id, row.version) for row in await do.all(do.query(Indexed, status="new"))] == [("1", 1)]
