@@ -203,8 +203,8 @@ def update_by_key(
 ) -> Operation[_core.Item | None]:
     """Like `update`, without an instance: no hooks run, and a version is incremented without a check.
 
-    An update that `is_checked` is that of a row of exactly this class. Its condition may name attributes of other classes
-    in the table.
+    An update that `is_checked` is that of a row of exactly this class. Its condition may name attributes of other
+    classes in the table.
     """
 
     def updating() -> Operation[_core.Item | None]:
@@ -237,7 +237,7 @@ def update_by_key(
 
 
 def _writes_more_in_subclasses(schema: Schema, names: frozenset[str]) -> bool:
-    """Return whether an update of these attributes writes more in a row of a subclass: what a row's own class builds."""
+    """Return whether an update of these attributes writes more in a row of a subclass, which builds it from them."""
 
     def written(one: Schema) -> set[object]:
         sources = () if one.derived is None else map(one.derived.sources.get, one.derived.built_from(names))
