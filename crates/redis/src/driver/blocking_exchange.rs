@@ -6,7 +6,7 @@ use std::time::Instant;
 use mintkey_runtime::{Deadline, Stop};
 
 use crate::driver::exchange::{Exchange, Outgoing, Step};
-use crate::driver::multiplexed::{CallId, MultiplexedConnection, block, report_lost};
+use crate::driver::multiplexed::{CallId, MultiplexedConnection, block, report_lost, tick_at};
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
 use crate::protocol::resp::{Call, Value};
@@ -88,7 +88,7 @@ impl Driver<'_> {
 
     /// Does what the exchange needs next, until it waits for events.
     fn take_steps(&mut self) {
-        let topology = &*self.shared.context.topology;
+        let topology = &self.shared.context.topology;
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.retry_at = None;
             self.exchange.tick();
@@ -103,7 +103,7 @@ impl Driver<'_> {
             match step {
                 Step::Send(node, calls) => self.send(&node, &calls),
                 Step::RefreshSlots => self.slot_refresh = Some(SlotRefresh::new(topology)),
-                Step::Wait(time) => self.retry_at = Some(Instant::now() + time),
+                Step::Wait(time) => self.retry_at = tick_at(time, self.deadline.end()),
             }
         }
     }
@@ -132,7 +132,7 @@ impl Driver<'_> {
 
     /// Goes on with the connections that are not open. Returns whether one has failed.
     fn connect(&mut self) -> bool {
-        let (config, topology) = (&self.shared.context.config, &*self.shared.context.topology);
+        let (config, topology) = (&self.shared.context.config, &self.shared.context.topology);
         let mut index = 0;
         let before = self.connections.len();
         while index < self.connections.len() {
@@ -181,9 +181,8 @@ impl Driver<'_> {
 
     fn receive(&mut self, call: CallId, value: Value) {
         if let Some(index) = call.own_index() {
-            self.exchange.wrote(index);
             self.exchange
-                .reply(index, value, &*self.shared.context.topology);
+                .reply(index, value, &self.shared.context.topology);
         }
     }
 
@@ -197,7 +196,7 @@ impl Driver<'_> {
             Some((call.id.own_index()?, reached))
         });
         let calls: Vec<(usize, bool)> = calls.collect();
-        let (exchange, topology) = (&mut self.exchange, &*self.shared.context.topology);
+        let (exchange, topology) = (&mut self.exchange, &self.shared.context.topology);
         report_lost(exchange, &calls, first, cause, &connection, topology);
     }
 
@@ -234,7 +233,7 @@ impl Driver<'_> {
 
     /// Ends all calls. What has come until now counts: but in a forked child it is the parent's.
     fn stop(&mut self, stop: Stop) {
-        let topology = &*self.shared.context.topology;
+        let topology = &self.shared.context.topology;
         let address = &self.shared.context.config.address;
         if !matches!(stop, Stop::Forked) {
             self.read();

@@ -16,7 +16,7 @@ use crate::driver::coalesce::{answer_all, coalesce};
 use crate::driver::exchange::{Exchange, Outgoing, Step};
 use crate::driver::in_flight::InFlight;
 use crate::driver::multiplexed::{
-    CallId, MultiplexedConnection, SentCall, block, poll_sockets, report_lost,
+    CallId, MultiplexedConnection, SentCall, block, poll_sockets, report_lost, tick_at,
 };
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
@@ -113,7 +113,7 @@ impl EventLoop {
     fn close_unused(&mut self) {
         self.connections
             .retain(|connection| !connection.has_ended());
-        let topology = &*self.shared.context.topology;
+        let topology = &self.shared.context.topology;
         if !topology.is_cluster() || topology.changes() == self.route_changes {
             return;
         }
@@ -183,7 +183,7 @@ impl EventLoop {
     /// Does what the exchange of a request needs next, and resumes its operation when all calls have ended.
     fn drive(&mut self, request: u64) {
         loop {
-            let topology = &*self.shared.context.topology;
+            let topology = &self.shared.context.topology;
             let Some(in_flight) = self.in_flight.get_mut(&request) else {
                 return;
             };
@@ -195,9 +195,8 @@ impl EventLoop {
                         .get_or_insert_with(|| SlotRefresh::new(topology));
                 }
                 Some(Step::Wait(time)) => {
-                    let at = Instant::now() + time;
-                    in_flight.retry_at = Some(at);
-                    self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
+                    in_flight.retry_at = tick_at(time, in_flight.end());
+                    self.next_retry = self.next_retry.into_iter().chain(in_flight.retry_at).min();
                 }
                 None if in_flight.exchange.is_done() => {
                     // Other replies to calls of this round are ignored from now on.
@@ -215,7 +214,7 @@ impl EventLoop {
 
     /// Puts calls into the output of the connection to their server.
     fn send(&mut self, request: u64, node: &Arc<Node>, calls: &[Outgoing]) {
-        let topology = &*self.shared.context.topology;
+        let topology = &self.shared.context.topology;
         let Some(in_flight) = self.in_flight.get_mut(&request) else {
             return;
         };
@@ -254,7 +253,7 @@ impl EventLoop {
         let Some(slot_refresh) = &mut self.slot_refresh else {
             return;
         };
-        let topology = &*self.shared.context.topology;
+        let topology = &self.shared.context.topology;
         let config = &self.shared.context.config;
         let Some(result) = slot_refresh.advance(topology, config, Some(&self.lookups)) else {
             return;
@@ -308,7 +307,7 @@ impl EventLoop {
                 let calls = calls.into_iter().map(|(index, _)| index);
                 in_flight
                     .exchange
-                    .unreachable(calls, &*shared.context.topology, error);
+                    .unreachable(calls, &shared.context.topology, error);
                 self.drive(request);
             }
         }
@@ -344,8 +343,8 @@ impl EventLoop {
                 in_flight.retry_at = None;
                 in_flight.exchange.tick();
                 due.push(*request);
-            } else if let Some(at) = in_flight.retry_at {
-                self.next_retry = Some(self.next_retry.map_or(at, |next| next.min(at)));
+            } else {
+                self.next_retry = self.next_retry.into_iter().chain(in_flight.retry_at).min();
             }
         }
         for request in due {
@@ -446,10 +445,9 @@ impl EventLoop {
             return;
         };
         if in_flight.round == id.round {
-            in_flight.exchange.wrote(id.index);
             in_flight
                 .exchange
-                .reply(id.index, value, &*self.shared.context.topology);
+                .reply(id.index, value, &self.shared.context.topology);
             self.drive(id.request);
         }
     }
@@ -474,7 +472,7 @@ impl EventLoop {
             }
             let first = first.filter(|first| first.request == request);
             let first = first.map(|first| first.index);
-            let (exchange, topology) = (&mut in_flight.exchange, &*shared.context.topology);
+            let (exchange, topology) = (&mut in_flight.exchange, &shared.context.topology);
             report_lost(exchange, &calls, first, cause, &connection, topology);
             self.drive(request);
         }
@@ -497,7 +495,7 @@ impl EventLoop {
         let stop = Stop::Timeout(timeout);
         let is_late = |id: &CallId| late.contains(&(id.request, id.round));
         let silence = MAX_SILENCE.min(timeout / 2);
-        let topology = &*self.shared.context.topology;
+        let topology = &self.shared.context.topology;
         let mut silent = Vec::new();
         for (index, connection) in self.connections.iter_mut().enumerate() {
             let mut pending = connection.pending.iter();

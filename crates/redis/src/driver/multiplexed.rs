@@ -23,6 +23,9 @@ use crate::transport::slot_refresh::SlotRefresh;
 use crate::transport::stream::Wait;
 use crate::transport::topology::Topology;
 
+/// No call is sent again later than this before the time limit of its request: a write without a reply would be uncertain.
+const LAST_RETRY: Duration = Duration::from_millis(50);
+
 /// Identifies a call of a request in flight.
 #[derive(Clone, Copy)]
 pub struct CallId {
@@ -82,7 +85,7 @@ enum Stage {
 impl MultiplexedConnection {
     /// A connection that is not open yet. It takes calls.
     pub fn new(node: &Arc<Node>) -> Self {
-        let connecting = Connecting::new(&node.endpoint, &node.address);
+        let connecting = Connecting::new(node);
         Self::in_stage(node, Stage::Connecting(connecting, Instant::now()))
     }
 
@@ -120,7 +123,6 @@ impl MultiplexedConnection {
             return Ok(());
         };
         if let Some(connection) = connecting.advance(config, lookups)? {
-            self.node.set_version(&connection);
             self.stage = Stage::Open(connection);
         } else if config.keyspace.clustered && started.elapsed() >= NODE_TIMEOUT {
             return Err(self.node.no_answer_error());
@@ -328,6 +330,12 @@ pub fn report_lost(
     exchange.broken(others, true, topology, |outcome| {
         cause.error(address, outcome)
     });
+}
+
+/// When to report `tick` after this time; `None`: not before the end of the request.
+pub fn tick_at(time: Duration, end: Option<Instant>) -> Option<Instant> {
+    let at = Instant::now() + time;
+    end.is_none_or(|end| at + LAST_RETRY <= end).then_some(at)
 }
 
 /// The events of connections to wait for.

@@ -25,7 +25,7 @@ impl Shared {
     pub fn new(config: Config) -> Self {
         Self {
             context: StoreContext {
-                topology: Arc::new(Topology::new(&config)),
+                topology: Topology::new(&config),
                 config,
                 layouts: LayoutCache::default(),
             },

@@ -21,22 +21,19 @@ use crate::protocol::replies::{checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// The intent of an attempt. While it is there, the attempt can write its rows.
-pub struct Intent {
-    slot_group: u8,
+pub struct Intent<'a> {
+    /// The marker of the attempt.
+    marker: &'a TransactionMarker,
     key: Vec<u8>,
-    lifetime: String,
-    token: String,
     is_sent: bool,
 }
 
-impl Intent {
+impl<'a> Intent<'a> {
     /// The intent of an attempt with this marker.
-    pub fn new(keyspace: &Keyspace, marker: &TransactionMarker) -> Self {
+    pub fn new(keyspace: &Keyspace, marker: &'a TransactionMarker) -> Self {
         Self {
-            slot_group: marker.slot_group,
+            marker,
             key: keyspace.intent_key(marker.slot_group, &marker.token),
-            lifetime: marker.lifetime.clone(),
-            token: marker.token.clone(),
             is_sent: false,
         }
     }
@@ -44,7 +41,7 @@ impl Intent {
     /// The call that writes it.
     pub fn call(&mut self) -> Call {
         self.is_sent = true;
-        intent_call(self.slot_group, &self.key, &self.lifetime)
+        intent_call(self.marker.slot_group, &self.key, &self.marker.lifetime)
     }
 
     /// Its key, if it was written.
@@ -165,10 +162,10 @@ impl OperationContext<'_> {
         &self,
         layouts: &[Arc<Layout>],
         items: &Items<'_>,
-        intent: &mut Intent,
+        intent: &mut Intent<'_>,
     ) -> Result<Option<Vec<DistributedClaim>>> {
         let mut claims = self
-            .distributed_claims(layouts, items, &intent.token)
+            .distributed_claims(layouts, items, &intent.marker.token)
             .await?;
         if claims.is_empty() {
             return Ok(Some(claims));
@@ -181,14 +178,12 @@ impl OperationContext<'_> {
                 Err(error) => return Err(not_applied(error)),
             }
         }
-        let claimed = self.claim_all(&mut claims, items).await;
-        let reasons = match claimed.map_err(not_applied)? {
-            Claimed::All => return Ok(Some(claims)),
-            Claimed::Again => Vec::new(),
-            Claimed::Taken(reasons) => reasons,
+        let refused = self.claim_all(&mut claims, items).await;
+        let Some(reasons) = refused.map_err(not_applied)? else {
+            return Ok(Some(claims));
         };
         let undone = undo_calls(&claims);
-        let withdrawn = Call::on(intent.slot_group, "DEL")
+        let withdrawn = Call::on(intent.marker.slot_group, "DEL")
             .arg(&intent.key)
             .writing();
         // What remains is removed by the next user of the values.
@@ -240,18 +235,19 @@ impl OperationContext<'_> {
         Ok(claims)
     }
 
-    /// Claims values until all are claimed, or one cannot be.
+    /// Claims values until all are claimed, or one cannot be. Then it returns the reasons of the items whose values other rows
+    /// hold; none if a row or a catalog entry has changed.
     async fn claim_all(
         &self,
         claims: &mut [DistributedClaim],
         items: &Items<'_>,
-    ) -> Result<Claimed> {
+    ) -> Result<Option<Vec<Option<Error>>>> {
         loop {
             let unclaimed: Vec<usize> = (0..claims.len())
                 .filter(|number| !claims[*number].is_claimed)
                 .collect();
             if unclaimed.is_empty() {
-                return Ok(Claimed::All);
+                return Ok(None);
             }
             let calls = unclaimed.iter().map(|number| claims[*number].call());
             let replies = self.channel.send(calls.collect()).await?;
@@ -262,7 +258,7 @@ impl OperationContext<'_> {
                     Value::Status(word) if word == "OK" => claim.is_claimed = true,
                     Value::Status(word) if word == "STALE" => {
                         self.store.layouts.clear();
-                        return Ok(Claimed::Again);
+                        return Ok(Some(Vec::new()));
                     }
                     Value::Bulk(marker) => taken.push((number, marker)),
                     _ => return Err(unexpected_reply(&claim.layout.table)),
@@ -273,7 +269,7 @@ impl OperationContext<'_> {
                 let claim = &claims[number];
                 match resolved {
                     Resolution::Again => {}
-                    Resolution::RowChanged => return Ok(Claimed::Again),
+                    Resolution::RowChanged => return Ok(Some(Vec::new())),
                     Resolution::Taken(holder) => {
                         let Some((key, item)) = items.put(claim.index) else {
                             continue;
@@ -285,7 +281,7 @@ impl OperationContext<'_> {
                 }
             }
             if reasons.iter().any(Option::is_some) {
-                return Ok(Claimed::Taken(reasons));
+                return Ok(Some(reasons));
             }
         }
     }
@@ -492,14 +488,4 @@ fn undo_calls(claims: &[DistributedClaim]) -> Vec<Call> {
         None => release_exact_call(&claim.layout, &claim.value, &claim.marker()),
     })
     .collect()
-}
-
-/// What became of claims.
-enum Claimed {
-    /// All are claimed.
-    All,
-    /// A row or a catalog entry has changed.
-    Again,
-    /// Other rows hold values: the reasons of the items.
-    Taken(Vec<Option<Error>>),
 }

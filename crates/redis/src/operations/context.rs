@@ -19,7 +19,7 @@ pub struct StoreContext {
     /// The layouts of tables.
     pub layouts: LayoutCache,
     /// The servers, with idle connections for blocking requests.
-    pub topology: Arc<Topology>,
+    pub topology: Topology,
 }
 
 #[derive(Clone, Copy)]

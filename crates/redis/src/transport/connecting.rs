@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::vec;
 
 use mintkey_runtime::{Stop, untrusted_reason};
@@ -19,6 +20,7 @@ use crate::protocol::replies::{RETRY_DELAY, handshake_error, is_denied};
 use crate::protocol::resp::{Call, Value};
 use crate::transport::connection::{Connection, RoundTrip, TransportError};
 use crate::transport::lookup::{Lookup, Lookups};
+use crate::transport::node::Node;
 use crate::transport::stream::{Stream, Wait};
 
 /// The oldest version with all commands that are used.
@@ -26,9 +28,7 @@ const MIN_VERSION: (u32, u32) = (6, 2);
 
 /// A connection that is not open yet.
 pub struct Connecting {
-    endpoint: Endpoint,
-    /// The address in messages.
-    address: String,
+    node: Arc<Node>,
     step: Step,
 }
 
@@ -48,10 +48,9 @@ enum Step {
 
 impl Connecting {
     /// Nothing has happened yet.
-    pub fn new(endpoint: &Endpoint, address: &str) -> Self {
+    pub fn new(node: &Arc<Node>) -> Self {
         Self {
-            endpoint: endpoint.clone(),
-            address: address.to_owned(),
+            node: Arc::clone(node),
             step: Step::Start,
         }
     }
@@ -81,7 +80,7 @@ impl Connecting {
                     Some(found) => self.found(found)?,
                 },
                 Step::Connect(mut addresses, last) => match addresses.next() {
-                    None => return Err(unreachable_server(&self.address, last)),
+                    None => return Err(unreachable_server(&self.node.address, last)),
                     Some(next) => match connect(next) {
                         Ok(socket) => Step::Establish(socket, addresses),
                         Err(error) => Step::Connect(addresses, error.into()),
@@ -117,20 +116,20 @@ impl Connecting {
     pub fn stopped(&self, stop: Stop) -> Error {
         match &self.step {
             Step::SignIn(connection, _) => self.failed(connection, &TransportError::Stopped(stop)),
-            _ => stop.error(&self.address, "connecting", Outcome::NotApplied),
+            _ => stop.error(&self.node.address, "connecting", Outcome::NotApplied),
         }
     }
 
     /// `Step::Start` if it must be tried again later.
     fn start(&self, config: &Config, lookups: Option<&Lookups>) -> Result<Step> {
-        let (host, port) = match &self.endpoint {
+        let (host, port) = match &self.node.endpoint {
             Endpoint::Host(host, port) => (host, *port),
             Endpoint::Socket(path) => {
                 return match connect_to_path(path) {
                     Ok(socket) => Ok(signing_in(config, Stream::Unix(socket))),
                     // The server has not accepted the connections before this one, and nothing reports when it has.
                     Err(Errno::AGAIN) => Ok(Step::Start),
-                    Err(error) => Err(unreachable_server(&self.address, error.into())),
+                    Err(error) => Err(unreachable_server(&self.node.address, error.into())),
                 };
             }
         };
@@ -147,7 +146,7 @@ impl Connecting {
                 ErrorKind::Unavailable(Outcome::NotApplied),
                 format!(
                     "{}: the system refuses the thread that looks up the host name ({error})",
-                    self.address
+                    self.node.address
                 ),
             )
             .advice("allow more threads (ulimit -u, or the pids limit of the container) and open files (ulimit -n)")
@@ -156,15 +155,15 @@ impl Connecting {
     }
 
     fn found(&self, found: io::Result<Vec<SocketAddr>>) -> Result<Step> {
-        let addresses = found.map_err(|error| unreachable_server(&self.address, error))?;
+        let addresses = found.map_err(|error| unreachable_server(&self.node.address, error))?;
         let none = io::Error::new(Io::NotFound, "the host has no address");
         Ok(Step::Connect(addresses.into_iter(), none))
     }
 
     fn secure(&self, config: &Config, socket: TcpStream) -> Result<Step> {
         let set = socket.set_nodelay(true);
-        set.map_err(|error| unreachable_server(&self.address, error))?;
-        let stream = match (&config.tls, &self.endpoint) {
+        set.map_err(|error| unreachable_server(&self.node.address, error))?;
+        let stream = match (&config.tls, &self.node.endpoint) {
             (Some(tls), Endpoint::Host(host, _)) => {
                 Stream::encrypted(tls.connection(host)?, socket)
             }
@@ -188,7 +187,7 @@ impl Connecting {
             Err(cause) => Some(cause),
         };
         // Errors come before the failure: a server with too many clients sends one, and closes the connection.
-        connection.server_version = self.check_replies(config, round_trip.into_replies())?;
+        self.check_replies(config, round_trip.into_replies())?;
         match failure {
             None if connection.is_usable() => Ok(Some(connection)),
             None => {
@@ -200,11 +199,10 @@ impl Connecting {
         }
     }
 
-    /// Checks the replies that have come, all or the first ones. Returns the version of the server, if it is known.
-    fn check_replies(&self, config: &Config, replies: Vec<Value>) -> Result<Option<String>> {
-        let mut version = None;
+    /// Checks the replies that have come, all or the first ones. Notes the version of the server.
+    fn check_replies(&self, config: &Config, replies: Vec<Value>) -> Result<()> {
         let last = sign_in_calls(config).len() - 1;
-        let address = &self.address;
+        let address = &self.node.address;
         for (index, reply) in replies.into_iter().enumerate() {
             match reply {
                 // A user without permission for INFO may have all others.
@@ -213,7 +211,7 @@ impl Connecting {
                 Value::Bulk(info) if index == last => {
                     let info = String::from_utf8_lossy(&info);
                     check_version(address, &info)?;
-                    version = own_version(&info);
+                    self.node.set_version(own_version(&info));
                     check_mode(config, &info)?;
                     config.eviction.read_info(address, &info);
                 }
@@ -226,12 +224,12 @@ impl Connecting {
                 _ => {}
             }
         }
-        Ok(version)
+        Ok(())
     }
 
     fn failed(&self, connection: &Connection, cause: &TransportError) -> Error {
         let hint = other_scheme_hint(&connection.stream, cause);
-        let error = cause.error(&self.address, Outcome::NotApplied);
+        let error = cause.error(&self.node.address, Outcome::NotApplied);
         match hint {
             Some(hint) => error.advice(hint),
             None => error,

@@ -96,8 +96,6 @@ pub struct Connection {
     output: Vec<u8>,
     /// Spins while a blocking request waits for replies.
     pub spin: AdaptiveSpin,
-    /// The version of the server, if it has reported it.
-    pub server_version: Option<String>,
 }
 
 /// Calls that are sent together, and the replies so far, for steps that do not block.
@@ -155,7 +153,6 @@ impl Connection {
             has_more: false,
             output: Vec::new(),
             spin: AdaptiveSpin::default(),
-            server_version: None,
         }
     }
 

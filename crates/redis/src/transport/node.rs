@@ -49,9 +49,9 @@ impl Node {
         }
     }
 
-    /// Takes over the version of the server from a new connection.
-    pub fn set_version(&self, connection: &Connection) {
-        locked(&self.version).clone_from(&connection.server_version);
+    /// Notes the version of the server.
+    pub fn set_version(&self, version: Option<String>) {
+        *locked(&self.version) = version;
     }
 
     /// The server, for a report: its own address, and its version.

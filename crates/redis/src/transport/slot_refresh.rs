@@ -20,17 +20,17 @@ use crate::transport::topology::{Topology, routes};
 
 /// A request for the slots.
 pub struct SlotRefresh {
-    /// The servers that were not attempt yet.
+    /// The servers that were not asked yet.
     candidates: vec::IntoIter<Arc<Node>>,
     attempt: Option<Attempt>,
-    /// Why the servers attempt so far failed.
+    /// Why the servers that were asked so far failed.
     last_error: Option<Error>,
 }
 
-/// The server that is attempt.
+/// The server that is asked.
 struct Attempt {
     node: Arc<Node>,
-    /// When another one is attempt.
+    /// When another one is asked.
     end: Instant,
     step: Step,
 }
@@ -105,7 +105,7 @@ impl SlotRefresh {
         }
     }
 
-    /// When the time of the server that is attempt is over.
+    /// When the time of the server that is asked is over.
     pub fn end(&self) -> Option<Instant> {
         self.attempt.as_ref().map(|attempt| attempt.end)
     }
@@ -126,7 +126,7 @@ impl Attempt {
     fn new(node: Arc<Node>) -> Self {
         let step = match node.take_idle() {
             Some(connection) => Step::ask(connection),
-            None => Step::Connect(Connecting::new(&node.endpoint, &node.address)),
+            None => Step::Connect(Connecting::new(&node)),
         };
         Self {
             node,
@@ -143,10 +143,7 @@ impl Attempt {
     ) -> Result<Option<Vec<Option<Endpoint>>>> {
         if let Step::Connect(connecting) = &mut self.step {
             match connecting.advance(config, lookups)? {
-                Some(connection) => {
-                    self.node.set_version(&connection);
-                    self.step = Step::ask(connection);
-                }
+                Some(connection) => self.step = Step::ask(connection),
                 None => return Ok(None),
             }
         }
@@ -160,7 +157,7 @@ impl Attempt {
         if !has_reply {
             return Ok(None);
         }
-        let again = Step::Connect(Connecting::new(&self.node.endpoint, address));
+        let again = Step::Connect(Connecting::new(&self.node));
         let Step::Ask(connection, round_trip) = std::mem::replace(&mut self.step, again) else {
             return Ok(None);
         };

@@ -265,7 +265,7 @@ impl World {
             Arc::new(StoreContext {
                 config: config.clone(),
                 layouts: LayoutCache::default(),
-                topology: Arc::new(Topology::new(&config)),
+                topology: Topology::new(&config),
             })
         };
         Self {
