@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from datetime import date
 from decimal import Decimal
@@ -107,18 +108,31 @@ async def release(posted: Release) -> Release:
     return posted
 
 
+@dataclasses.dataclass
+class Shape:
+    area: Decimal
+    raw: Any = None
+
+
 class Note(Model):
     model_config = ModelConfig(table="fastapi-notes")
     name = StringAttribute(partition_key=True)
     pages = ListAttribute(of=MapAttribute(of=int))
     json = JSONAttribute()
     map = MapAttribute()
+    free = MapAttribute(dict[str, Any])
+    shape = MapAttribute(Shape)
 
 
 @app.post("/notes")
 async def note(posted: Note) -> Note:
     await posted.asave()
     return posted
+
+
+@app.get("/notes/{name}")
+async def read_note(name: str) -> Note | None:
+    return await Note.aget(name)
 
 
 @app.post("/tags")
@@ -270,6 +284,27 @@ async def test_wrong_bodies_that_json_cannot_hold_are_answered(client, body, loc
     assert answer.status_code == 422
     (problem,) = answer.json()["detail"]
     assert problem["loc"] == ["body", *location]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"$ref": "#/x"}, {"$B": "text"}, {"$N": "1", "a": 1}, {"a": {"$$": 1}}, {"a": [{"$S": ["x"]}]}],
+)
+async def test_a_response_is_read_as_the_same_item(client, names):
+    note = Note(name="a", json=names, map=names, free=names, shape=Shape(Decimal("1." + "1" * 30), [b"a", {1}, names]))
+    await note.asave()
+    answer = await client.get("/notes/a")
+    again = await client.post("/notes", json=answer.json())
+    assert (again.status_code, again.json()) == (200, answer.json())
+    read: Any = await Note.aget("a")
+    assert read.to_dict() == note.to_dict()
+    assert read.free == names
+
+
+async def test_names_with_a_dollar_sign_are_kept_in_responses(client):
+    body = {"name": "a", "map": {"$ref": 1, "$id": 2}, "free": {"$ref": 1}}
+    answer = await client.post("/notes", json=body)
+    assert {name: answer.json()[name] for name in body} == body
 
 
 async def test_encoded_instances(client):

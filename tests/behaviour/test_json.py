@@ -310,9 +310,16 @@ def test_values_that_json_lacks_keep_their_type_in_plain_lists_and_maps():
         pk = StringAttribute(partition_key=True)
         things = MapAttribute()
 
-    things = {"$B": "text", "$x": [b"\0", {1, 2}, None], "n": Decimal("0.1234567890123456789"), "set": {b"a"}}
+    things = {
+        "one": {"$B": "text"},
+        "$B": "text",
+        "$x": [b"\0", {1, 2}, None],
+        "n": Decimal("0.1234567890123456789"),
+        "set": {b"a"},
+    }
     free = Free(pk="a", things=things)
-    assert json.loads(free.to_json())["things"]["$$B"] == "text"
+    written = json.loads(free.to_json())["things"]
+    assert (written["one"], written["$B"]) == ({"$$B": "text"}, "text")
     assert Free.from_json(free.to_json()).things == things
     assert Free.model_validate_json(free.to_json()).things == things
 

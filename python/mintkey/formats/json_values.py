@@ -255,7 +255,7 @@ class UntypedForm(Form):
         return _with_escaped_names(value)
 
     def read(self, plain: Any) -> Any:
-        return self.attribute.decode(_untagged(plain))
+        return self.attribute.decode(untagged(plain))
 
 
 class StoredForm(UntypedForm):
@@ -280,7 +280,7 @@ def _tagged(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, dict):
-        return {_escaped_name(name): at(name, _tagged, item) for name, item in value.items()}
+        return {_escaped_name(name, value): at(name, _tagged, item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [at(index, _tagged, item) for index, item in enumerate(value)]
     if isinstance(value, (bytes, bytearray)):
@@ -299,18 +299,14 @@ def _with_escaped_names(value: Any) -> Any:
         return [_with_escaped_names(one) for one in value]
     if not isinstance(value, dict):
         return value
-
-    def own(name: Any) -> Any:
-        is_taken = isinstance(name, str) and (name.startswith("$$") or (len(value) == 1 and name in _TAGS))
-        return f"${name}" if is_taken else name
-
-    return {own(name): _with_escaped_names(one) for name, one in value.items()}
+    return {_escaped_name(name, value): _with_escaped_names(one) for name, one in value.items()}
 
 
-def _escaped_name(name: Any) -> str:
+def _escaped_name(name: Any, value: dict[Any, Any]) -> str:
+    """Return a name of a dict, with one more `$` if it would be taken for a tag or for an escaped name."""
     if not isinstance(name, str):
         raise _expected("a name of type str", name)
-    return f"${name}" if name.startswith("$") else name
+    return f"${name}" if name.startswith("$$") or (len(value) == 1 and name in _TAGS) else name
 
 
 def _set(plain: Any, read: Callable[[Any], Any]) -> set[Any]:
@@ -329,13 +325,14 @@ def _set(plain: Any, read: Callable[[Any], Any]) -> set[Any]:
 _TAGS: dict[str, Callable[[Any], Any]] = {
     "$B": _bytes,
     "$N": _of_text(_decimal),
-    "$S": lambda plain: _set(plain, _untagged),
+    "$S": lambda plain: _set(plain, untagged),
 }
 
 
-def _untagged(plain: Any) -> Any:
+def untagged(plain: Any) -> Any:
+    """Return the plain value that `_tagged()` wrote."""
     if isinstance(plain, list):
-        return [at(index, _untagged, item) for index, item in enumerate(plain)]
+        return [at(index, untagged, item) for index, item in enumerate(plain)]
     if not isinstance(plain, dict):
         return plain
     if len(plain) == 1:
@@ -343,7 +340,7 @@ def _untagged(plain: Any) -> Any:
         if tag in _TAGS:
             return at(tag, _TAGS[tag], content)
     return {
-        name[1:] if isinstance(name, str) and name.startswith("$$") else name: at(name, _untagged, item)
+        name[1:] if isinstance(name, str) and name.startswith("$$") else name: at(name, untagged, item)
         for name, item in plain.items()
     }
 
@@ -379,7 +376,7 @@ class SetForm(Form):
     def read(self, plain: Any) -> Any:
         if isinstance(plain, (set, frozenset)):
             return plain
-        return _set(plain, _untagged if self.element is None else self.element.read)
+        return _set(plain, untagged if self.element is None else self.element.read)
 
 
 class ListForm(Form):
@@ -453,7 +450,7 @@ class StructuredForm(Form):
 
     def read(self, plain: Any) -> Any:
         if not isinstance(self.attribute, kinds.JSONAttribute):
-            return self.attribute.decode(_untagged(plain))
+            return self.attribute.decode(untagged(plain))
         import json
 
         return self.attribute.decode(json.dumps(plain))

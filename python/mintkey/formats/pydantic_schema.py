@@ -39,6 +39,7 @@ from mintkey.formats.json_values import (
     UntypedForm,
     class_of,
     forms,
+    untagged,
 )
 
 __all__ = ["HOW", "adapter", "core_schema_of", "titled"]
@@ -323,6 +324,8 @@ class _Values:
                 value = _of_json(self.form, given, validate)
             elif isinstance(self.form, StructuredForm) and type(given) in JSON_TYPES and _is_stored(info):
                 value = _of_dump(self.form, given, validate)
+            elif isinstance(self.form, StructuredForm) and type(given) in JSON_TYPES:
+                value = _of_body(self.form, given, validate)
             else:
                 value = validate(given)
             encoded = attribute.encode(value)
@@ -364,6 +367,15 @@ def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
             with contextlib.suppress(*CONVERSION_ERRORS):
                 return form.read(given)
         raise
+
+
+def _of_body(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
+    """Return a value of a body. A body that was a response may have tagged values, such as the bytes of a dataclass."""
+    with contextlib.suppress(*CONVERSION_ERRORS):
+        plain = untagged(given)
+        if plain != given:
+            return _dumped_as(given, form.write, validate, [lambda: validate(plain)])
+    return validate(given)
 
 
 def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
