@@ -69,7 +69,14 @@ async def in_a_transaction(do: Any) -> None:
             update(tx)
 
 
-@pytest.mark.parametrize("update", [by_key, by_upsert, with_the_old_row, in_a_pipeline, in_a_transaction])
+async def of_an_instance_that_is_not_loaded(do: Any) -> None:
+    await do.update(Document(id="1", pages=2), status="sent", pages=2)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [by_key, by_upsert, with_the_old_row, in_a_pipeline, in_a_transaction, of_an_instance_that_is_not_loaded],
+)
 async def test_an_update_by_key(do, tables, update):
     letter = await do.create(Letter, id="1", status="new")
     await update(do)

@@ -112,17 +112,20 @@ def _update(
     _check_fields(schema, instance, written, pipeline)
     loaded, cleared = state.loaded, state.cleared(values, schema.sets)
     changed = frozenset(codec.changed(values, loaded))
+    writer, new_key = schema, state.has_new_key(values)
+    if loaded is None and not new_key and _writes_more_in_subclasses(schema, changes.names):
+        writer = yield from _owner(schema, key, changes.names)
     sent = moment()
     stored, old = yield from _update_or_insert(
-        schema,
+        writer,
         state,
         key,
-        known if upsert else None,
+        known if upsert and writer is schema else None,
         changes,
-        versioned=versioned,
-        condition=schema.on_same_class(condition, state),
-        new_key=state.has_new_key(values),
-        rebuilding=_rebuilding(schema, changes, known),
+        versioned=versioned and writer is schema,
+        condition=writer.on_same_class(condition, state),
+        new_key=new_key,
+        rebuilding=_rebuilding(writer, changes, known),
         return_old=return_old,
     )
     if stored is None:
