@@ -161,7 +161,7 @@ def copy(
     Raises:
         ConfigurationError: source and target are the same; a table has another key in the target, or has rows there;
             the file of `resume` belongs to another copy.
-        TableMissing: the source lacks a table.
+        TableMissing: the source lacks a table, or it was deleted during the copy.
         StoreError: a store failed, also when the request was repeated. What was copied is in the state file.
     """
     options = _Options(
@@ -256,6 +256,9 @@ def _copy(options: _Options, stop: threading.Event) -> CopyReport:
         for info in infos:
             create_table_like(target, info)
         copier.run()
+        for info in infos:
+            # One that was deleted meanwhile is read as an empty table, except on DynamoDB.
+            describe(source, info.name)
         reports = [copier.report(info, one) for info, one in zip(infos, found, strict=True)]
         state.remove()
         return CopyReport(source.url, target.url, tuple(reports), options.verify)

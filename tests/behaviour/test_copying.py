@@ -394,6 +394,17 @@ def test_a_copy_does_not_go_on_in_a_target_that_lost_the_table(source, target, t
     assert copy(source, target, resume=state, verify=True).is_complete
 
 
+def test_a_table_that_is_deleted_during_the_copy_is_missing(target, tmp_path):
+    create_table_like(target, TableInfo.from_dict(PLAIN))
+    RawTable(target, "plain.table").put_many({"id": n.to_bytes(2, "big")} for n in range(20))
+
+    def delete(*_: object) -> None:
+        target.run(request for request in [codec_of(TableInfo.from_dict(PLAIN)).delete_table()])
+
+    with pytest.raises(TableMissing, match=r"plain\.table"):
+        copy(target, f"sqlite:///{tmp_path}/copied.db", progress=delete)
+
+
 def test_a_target_that_fails_half_way_leaves_a_state(source, tmp_path):
     fill(source, 2500)
     state = tmp_path / "state.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import sqlite3
 
@@ -135,6 +136,16 @@ def test_wrong_keys_are_refused_before_a_line_is_read(command, options, problem)
     assert (ended.out, ended.code, ended.err.count("\n")) == ("", 2, 1)
     assert problem in ended.err
     assert command("tables").out == ""
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_the_export_of_an_empty_table(command):
+    """Amazon's exports have empty files too."""
+    options = ["--format", "dynamodb", "--partition-key", "id:S"]
+    assert command("import", "things", *options, given=b"") == (counted(), "", 0)
+    assert command("export", "things", "--format", "dynamodb") == ("", "", 0)
+    assert command("import", "things", "--format", "dynamodb", given=gzip.compress(b"")) == (counted(), "", 0)
+    assert command("import", "others", "--format", "dynamodb", given=b"").code == 2
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

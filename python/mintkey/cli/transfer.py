@@ -164,8 +164,11 @@ class _Import:
                 self._write(chunk)
                 chunk, size = [], 0
         self._write(chunk)
-        if not self._has_lines:
+        if not self._has_lines and self._given.format == "json":
             self._refuse(None, "there are no lines")
+        elif not self._has_lines:
+            # The export of an empty table.
+            self._opened()
         elif self._has_table and not self._has_end:
             self._refuse(None, "the last line of the export is missing: it was cut off")
 
