@@ -24,7 +24,8 @@ environment variable, and write `env:` and its name in place of the URL: `mintke
 env:SHOP_URL dynamodb://eu-west-1`. No output, message or file of mintkey contains a password.
 
 **Output.** On a terminal, rows and tables are printed as a table. Otherwise they are printed as JSON, one object per
-line. An error is one line on standard error. Long commands show their progress on standard error if it is a terminal.
+line. Output and files are UTF-8 in every locale. An error is one line on standard error. Long commands show their
+progress on standard error if it is a terminal.
 
 **Keys.** Write a key as text, as a number, or as bytes in base64: the type of the key attribute decides. Write `--`
 before a key that begins with `-` and is not a number.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,17 @@ def test_closed_standard_streams(command, ending, shown):
     line = f"{sys.executable} -m mintkey {command} {ending}"
     done = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == shown
+
+
+def test_output_is_utf_8_in_every_locale():
+    for encoding in ("ascii", "latin-1"):
+        done = subprocess.run(
+            [sys.executable, "-m", "mintkey", "new", "ulid", "--prefix", "é😀"],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        assert done.stdout.decode().startswith("é😀")
 
 
 def test_a_reader_that_ends_is_no_error():

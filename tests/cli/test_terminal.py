@@ -112,6 +112,22 @@ def test_ctrl_c_says_how_to_go_on(terminal, filled):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_rows_that_are_to_be_replaced_are_not_skipped_later(terminal, filled, tmp_path):
+    # The six orders are written at once, the others would take a minute.
+    rows = "".join(f'{{"id":{number}}}\n' for number in range(1_000))
+    new = [sys.executable, "-m", "mintkey", "import", filled, "others", "--partition-key", "id:N"]
+    subprocess.run(new, input=rows, text=True, check=True, stdout=subprocess.DEVNULL)
+    target = f"sqlite:///{tmp_path}/target.db"
+    copy = ("copy", filled, target, "orders", "others", "--on-conflict", "replace", "--rate", "15")
+    with terminal.start(*copy) as process:
+        assert "6 rows" in terminal.read_until("6 rows")
+        os.write(terminal.keyboard, b"\x03")
+        shown = terminal.read_until(None)
+    assert process.returncode == 130
+    assert "6 rows are copied; to continue, run the same command again" in shown
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_copy_that_was_interrupted_goes_on(terminal, filled, tmp_path):
     others = "".join(f'{{"id":{number}}}\n' for number in range(1_000))
     mintkey = [sys.executable, "-m", "mintkey"]

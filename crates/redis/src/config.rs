@@ -81,8 +81,8 @@ impl Config {
         let (address, mut parameters) = Address::parse(url, &SCHEMES, example)?;
         if address.user.is_some() && address.password.is_none() {
             return Err(wrong(
-                "has a user but no password: write redis://user:password@host, or redis://:password@host \
-                 for the default user",
+                "has a user but no password: write user:password@ before the host, or :password@ for the \
+                 default user",
             ));
         }
         let endpoints = endpoints(&address)?;

@@ -7,6 +7,7 @@ $ mintkey inspect 01ARZ3NDEKTSV4RRFFQ69G5FAV
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from contextlib import suppress
@@ -41,9 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _open_streams() -> None:
-    """Open the standard streams that are closed.
+    """Open the standard streams that are closed, and make the output UTF-8 in every locale, as JSON is.
 
-    Otherwise the first file or connection would have the number of the stream, and what is printed would go there.
+    If a stream is closed, the first file or connection would have its number, and what is printed would go there.
 
     Raises:
         OSError: standard output was closed.
@@ -54,6 +55,8 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process
     if not has_output:
         raise OSError(errno.EBADF, "standard output is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def _discard_output() -> None:

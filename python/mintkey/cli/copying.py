@@ -12,7 +12,7 @@ from mintkey.cli.access import opened
 from mintkey.cli.endings import Code, Interrupted, complain
 from mintkey.cli.output import Progress, print_table
 from mintkey.cli.reading import as_json, output_arguments
-from mintkey.cli.transfer import conflict_argument
+from mintkey.cli.transfer import conflict_argument, how_to_continue
 from mintkey.copying import CopyReport, TableReport, copy
 from mintkey.errors import StoreError
 from mintkey.rate_limit import FixedRate
@@ -100,7 +100,7 @@ def copy_tables(given: argparse.Namespace) -> Code:
 def _how_to_continue(given: argparse.Namespace) -> str:
     if given.resume is not None:
         return f"to continue, run the same command again: {given.resume} keeps the state"
-    return "to continue, run the command again with --on-conflict skip"
+    return how_to_continue(given)
 
 
 def _rate(text: str) -> FixedRate:

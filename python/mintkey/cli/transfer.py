@@ -20,7 +20,14 @@ from mintkey.errors import ConfigurationError, KeyCollision, StoreError
 from mintkey.raw import put_items
 from mintkey.stores import Store
 
-__all__ = ["conflict_argument", "export", "export_arguments", "import_arguments", "import_rows", "print_summary"]
+__all__ = [
+    "conflict_argument",
+    "export",
+    "export_arguments",
+    "how_to_continue",
+    "import_arguments",
+    "import_rows",
+]
 
 #: The maximum number of rows, and of bytes, that are written together.
 _CHUNK, _CHUNK_BYTES = 500, 4_000_000
@@ -68,7 +75,7 @@ def export(given: argparse.Namespace) -> Code:
             raise Interrupted(f"{kept}; run the command again") from None
         progress.clear()
     if given.file != "-":
-        print_summary(sys.stdout, exported=progress.rows)
+        _print_summary(sys.stdout, exported=progress.rows)
     return Code.DONE
 
 
@@ -76,7 +83,7 @@ def _line(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
-def print_summary(stream: Any, **numbers: int) -> None:
+def _print_summary(stream: Any, **numbers: int) -> None:
     """Print what was done: a sentence on a terminal, otherwise JSON."""
     if is_terminal(stream):
         print(", ".join(f"{number:,} {name}" for name, number in numbers.items()), file=stream)
@@ -112,19 +119,22 @@ def import_rows(given: argparse.Namespace) -> Code:
             importing.run()
         except KeyboardInterrupt:
             importing.progress.clear()
-            raise Interrupted(f"{importing.done}; {_GO_ON}") from None
+            raise Interrupted(f"{importing.done}; {how_to_continue(given)}") from None
         except StoreError:
             importing.progress.clear()
             if importing.written:
-                complain(f"{importing.done} before the store failed; {_GO_ON}")
+                complain(f"{importing.done} before the store failed; {how_to_continue(given)}")
             raise
         finally:
             importing.progress.clear()
-    print_summary(sys.stdout, written=importing.written, skipped=importing.skipped, failed=importing.failed)
+    _print_summary(sys.stdout, written=importing.written, skipped=importing.skipped, failed=importing.failed)
     return Code.PARTIAL if importing.failed else Code.DONE
 
 
-_GO_ON = "to continue, run the command again with --on-conflict skip"
+def how_to_continue(given: argparse.Namespace) -> str:
+    """Return how to continue a command that was interrupted. With `skip`, rows would not be replaced any more."""
+    command = "the command again with --on-conflict skip" if given.on_conflict == "fail" else "the same command again"
+    return f"to continue, run {command}"
 
 
 class _Import:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from mintkey import attributes as kinds
@@ -547,7 +547,7 @@ def written(instance: Any, names: Collection[str] | None = None) -> dict[str, An
             try:
                 plain[name] = known[name].write(value)
             except CONVERSION_ERRORS as error:
-                raise _invalid(schema, name, error) from error
+                _refuse(schema, name, error)
     return plain
 
 
@@ -579,11 +579,11 @@ def read_values(schema: Any, plain: Any) -> dict[str, Any]:
         try:
             values[name] = None if content is None else known[name].read(content)
         except CONVERSION_ERRORS as error:
-            raise _invalid(schema, name, error) from error
+            _refuse(schema, name, error)
     return values
 
 
-def _invalid(schema: Any, name: str, error: Exception) -> InvalidValue:
-    label = f"{schema.model}.{name}"
-    reason = cause(error).removeprefix(f"{label}: ")
-    return InvalidValue(f"{label}: {reason}", model=schema.model, attribute=name)
+def _refuse(schema: Any, name: str, error: Exception) -> NoReturn:
+    if isinstance(error, InvalidValue) and (error.model, error.attribute) == (schema.model, name):
+        raise error  # it names the attribute
+    raise InvalidValue(f"{schema.model}.{name}: {cause(error)}", model=schema.model, attribute=name) from error

@@ -139,11 +139,11 @@ pub fn server_error(text: &str) -> Error {
     } else if text.contains("without any password configured") {
         Error::configuration(
             "the URL has a password, but this Redis has none for the default user: write the URL without it, name the \
-             user as in redis://user:password@host, or set `requirepass` in the server's configuration",
+             user, user:password@ before the host, or set `requirepass` in the server's configuration",
         )
     } else if has_code("NOAUTH") || has_code("WRONGPASS") || text.contains("AUTH") {
         Error::configuration(
-            "Redis refuses this user or password: write redis://user:password@host, or redis://:password@host for the default user",
+            "Redis refuses this user or password: write user:password@ before the host, or :password@ for the default user",
         )
     } else if text.contains("DB index is out of range") {
         Error::configuration(
