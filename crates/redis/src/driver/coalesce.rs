@@ -79,22 +79,15 @@ fn batch_of(jobs: &[Job]) -> Request {
 
 /// Answers the jobs that shared a request.
 pub fn answer_all(jobs: &[Job], result: Result<Reply>) {
-    match (jobs, result) {
-        ([job], result) => job.answer(result),
-        (jobs, Ok(Reply::Written(results))) => {
-            for (job, result) in jobs.iter().zip(results) {
-                job.answer(result.map(|()| Reply::Done));
-            }
-        }
-        (jobs, Ok(_)) => {
-            for job in jobs {
-                job.answer(Ok(Reply::Done));
-            }
-        }
-        (jobs, Err(error)) => {
-            for job in jobs {
-                job.answer(Err(error.for_another()));
-            }
-        }
+    if let [job] = jobs {
+        return job.answer(result);
+    }
+    let results = match result {
+        Ok(Reply::Written(results)) => results,
+        Ok(_) => jobs.iter().map(|_| Ok(())).collect(),
+        Err(error) => error.of_all(jobs.len()),
+    };
+    for (job, result) in jobs.iter().zip(results) {
+        job.answer(result.map(|()| Reply::Done));
     }
 }

@@ -24,7 +24,7 @@ use crate::transport::stream::Wait;
 use crate::transport::topology::Topology;
 
 /// No call is sent again later than this before the time limit of its request: a write without a reply would be uncertain.
-const LAST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_millis(100);
 
 /// Identifies a call of a request in flight.
 #[derive(Clone, Copy)]

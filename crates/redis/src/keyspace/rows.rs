@@ -2,7 +2,7 @@
 
 use mintkey_store::{Error, Item, Key, Name, Number, Result, Table, Value, json};
 
-use crate::protocol::replies::{OutOfSync, Pairs, checked, pairs, unexpected_reply};
+use crate::protocol::replies::{Cause, Pairs, checked, pairs, unexpected_reply};
 use crate::protocol::resp;
 
 /// The hidden field with a row's index entries. An attribute cannot have an empty name.
@@ -108,7 +108,7 @@ fn checked_row(pairs: Vec<(Name, Value)>, table: &Table, key: &Key) -> Result<It
     if table.has_key(&item, key) {
         Ok(item)
     } else {
-        Err(Error::other_row(table).caused_by(OutOfSync))
+        Err(Error::other_row(table).caused_by(Cause::OutOfSync))
     }
 }
 

@@ -1,14 +1,10 @@
 //! Pings the server, or each primary of the Cluster.
 
-use std::sync::Arc;
-
 use mintkey_store::{Reply, Result};
 
 use crate::operations::context::OperationContext;
 use crate::protocol::replies::handshake_error;
 use crate::protocol::resp::{Call, Value};
-use crate::protocol::slots::SLOT_GROUPS;
-use crate::transport::node::Node;
 use crate::transport::topology::Routes as _;
 
 impl OperationContext<'_> {
@@ -16,20 +12,15 @@ impl OperationContext<'_> {
     pub async fn ping(&self) -> Result<Reply> {
         // The first call makes the driver request the slots, if they are not known.
         self.ping_each(&[0]).await?;
-        let topology = &self.store.topology;
-        let mut nodes: Vec<Arc<Node>> = topology.node_of(0).into_iter().collect();
-        let mut slot_groups = Vec::new();
-        if topology.is_cluster() {
-            for slot_group in 1..SLOT_GROUPS {
-                if let Some(node) = topology.node_of(slot_group)
-                    && !nodes.contains(&node)
-                {
-                    nodes.push(node);
-                    slot_groups.push(slot_group);
-                }
+        let (mut nodes, mut slot_groups) = (Vec::new(), Vec::new());
+        for slot_group in self.store.config.keyspace.slot_groups() {
+            let node = self.store.topology.node_of(slot_group);
+            if let Some(node) = node.filter(|node| !nodes.contains(node)) {
+                nodes.push(node);
+                slot_groups.extend((slot_group != 0).then_some(slot_group));
             }
-            self.ping_each(&slot_groups).await?;
         }
+        self.ping_each(&slot_groups).await?;
         let mut servers: Vec<_> = nodes.iter().map(|node| node.describe()).collect();
         servers.sort();
         Ok(Reply::Servers(servers))

@@ -9,7 +9,7 @@ use mintkey_store::{Error, Result};
 
 use crate::keyspace::layout::{self, Layout, MemberRange};
 use crate::operations::context::OperationContext;
-use crate::protocol::replies::{OutOfSync, bulks};
+use crate::protocol::replies::{Cause, bulks};
 use crate::protocol::resp::{Call, Value};
 
 /// The members in one slot group.
@@ -154,7 +154,7 @@ impl Merge {
             let members = bulks(reply, &source.layout.table)?;
             // Another query has other bounds.
             if !members.iter().all(|member| source.range.contains(member)) {
-                return Err(Error::other_row(&source.layout.table).caused_by(OutOfSync));
+                return Err(Error::other_row(&source.layout.table).caused_by(Cause::OutOfSync));
             }
             source.ended = members.len() < source.limit;
             if let Some(last) = members.last() {

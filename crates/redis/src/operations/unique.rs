@@ -15,7 +15,7 @@ use crate::keyspace::unique::{
     unique_values,
 };
 use crate::operations::context::OperationContext;
-use crate::protocol::replies::{OutOfSync, checked, is_out_of_sync, unexpected_reply};
+use crate::protocol::replies::{Cause, checked, is_out_of_sync, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// What the row of a marker shows.
@@ -222,7 +222,7 @@ pub fn damaged_marker(table: &Table) -> Error {
         table.name
     ))
     .of(table)
-    .caused_by(OutOfSync)
+    .caused_by(Cause::OutOfSync)
 }
 
 /// The error of a write whose row was not written yet.

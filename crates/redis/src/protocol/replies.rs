@@ -30,20 +30,32 @@ pub fn unexpected_reply(table: &Table) -> Error {
         "the server sent a reply that Redis does not send: check that a Redis server listens at this address",
     )
     .of(table)
-    .caused_by(OutOfSync)
+    .caused_by(Cause::OutOfSync)
 }
 
-/// The cause of an error: the reply may belong to another call. Further replies on the connection may too.
+/// The cause of an error that decides what follows.
 #[derive(Debug)]
-pub struct OutOfSync;
+pub enum Cause {
+    /// The reply may belong to another call. Further replies on the connection may too.
+    OutOfSync,
+    /// The server cannot answer at the moment, as this reply says.
+    Busy(String),
+}
 
-impl fmt::Display for OutOfSync {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the reply does not belong to the call")
+        f.write_str(match self {
+            Self::OutOfSync => "the reply does not belong to the call",
+            Self::Busy(reply) => reply,
+        })
     }
 }
 
-impl std::error::Error for OutOfSync {}
+impl std::error::Error for Cause {}
+
+fn cause(error: &Error) -> Option<&Cause> {
+    error.source.as_ref()?.downcast_ref()
+}
 
 /// Whether nothing in the result of a request shows that the replies on a connection may belong to other calls.
 pub fn is_in_sync(result: &Result<Reply>) -> bool {
@@ -59,8 +71,7 @@ pub fn is_in_sync(result: &Result<Reply>) -> bool {
 
 /// Whether the replies on a connection may belong to other calls, as this error shows.
 pub fn is_out_of_sync(error: &Error) -> bool {
-    let source = error.source.as_ref();
-    source.is_some_and(|source| source.is::<OutOfSync>())
+    matches!(cause(error), Some(Cause::OutOfSync))
 }
 
 /// The names and values in a reply with all fields of a hash.
@@ -229,29 +240,14 @@ pub fn handshake_error(address: &str, text: &str) -> Error {
     }
     error.message = format!("{address}: {}", error.message);
     if is_transient(text) {
-        return error.caused_by(Busy(text.to_owned()));
+        return error.caused_by(Cause::Busy(text.to_owned()));
     }
     error
 }
-
-/// The reply of a server that cannot answer at the moment.
-#[derive(Debug)]
-struct Busy(String);
-
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Busy {}
 
 /// Whether a connection failed only because the server cannot answer at the moment.
 pub fn is_busy(error: &Error) -> bool {
-    error
-        .source
-        .as_ref()
-        .is_some_and(|source| source.is::<Busy>())
+    matches!(cause(error), Some(Cause::Busy(_)))
 }
 
 #[cfg(test)]
