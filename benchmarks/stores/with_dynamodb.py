@@ -65,7 +65,7 @@ def jobs(endpoint: str) -> Iterator[Job]:
             "boto3": lambda: [table.put_item(Item=item()) for _ in range(EACH)],
         },
         # Theirs overwrites what has the key; ours is a conditional write, for which the server takes longer.
-        [Bar("pydynox", 0.3, cpu=True), Bar("boto3", 0.12, cpu=True), Bar("pydynox", 1)],
+        [Bar("pydynox", 0.2, cpu=True), Bar("boto3", 0.12, cpu=True), Bar("pydynox", 1)],
     )
     yield Job(
         "save(), key given",
@@ -74,7 +74,7 @@ def jobs(endpoint: str) -> Iterator[Job]:
             OURS: lambda: [Order(**item()).save() for _ in range(EACH)],
             "pydynox": lambda: [theirs(**item()).sync_save() for _ in range(EACH)],
         },
-        [Bar("pydynox", 0.3, cpu=True), Bar("pydynox", 1)],
+        [Bar("pydynox", 0.2, cpu=True), Bar("pydynox", 1)],
     )
     yield Job(
         "save() with a unique value",
@@ -94,7 +94,7 @@ def jobs(endpoint: str) -> Iterator[Job]:
             "pydynox": lambda: [theirs.sync_get(pk=key, sk="x") for _ in range(EACH)],
             "boto3": lambda: [table.get_item(Key={"pk": key, "sk": "x"}) for _ in range(EACH)],
         },
-        [Bar("pydynox", 0.3, cpu=True), Bar("boto3", 0.12, cpu=True), Bar("pydynox", 1)],
+        [Bar("pydynox", 0.2, cpu=True), Bar("boto3", 0.12, cpu=True), Bar("pydynox", 1)],
     )
 
     async def pydynox_transactions() -> None:
@@ -122,7 +122,7 @@ def jobs(endpoint: str) -> Iterator[Job]:
         "64 tasks, asave()",
         64,
         {OURS: lambda: asyncio.run(at_once(64, 1)), "pydynox": lambda: asyncio.run(pydynox_at_once())},
-        [Bar("pydynox", 0.35, cpu=True)],
+        [Bar("pydynox", 0.3, cpu=True)],
     )
     yield Job(
         "batch_save of 10,000",

@@ -109,8 +109,8 @@ def quick(folder: Path) -> Iterator[Job]:
     theirs = {driver: lambda: raw.save(fresh("R", each))}
     save(keys)
     raw.save(keys)
-    yield Job("save(), key given", each, {OURS: lambda: save(fresh("K", each)), **theirs}, [Bar(driver, 1.2)])
-    yield Job("save(), key minted", each, {OURS: lambda: mint(each), **theirs}, [Bar(driver, 1.2)])
+    yield Job("save(), key given", each, {OURS: lambda: save(fresh("K", each)), **theirs}, [Bar(driver, 1.0)])
+    yield Job("save(), key minted", each, {OURS: lambda: mint(each), **theirs}, [Bar(driver, 1.0)])
     unique, without = "with a unique value", "save() without"
     both = {
         unique: lambda: sign_up(UniqueAccount, fresh("K", each)),
