@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::transport::Transport;
 use crate::transport::error::{Cause, TransportError};
 use crate::transport::http::{Request, Response};
-use crate::wire::errors::{self, ErrorClass, ErrorContext, Failure, Progress, Refusal};
+use crate::wire::errors::{self, ErrorClass, ErrorContext, ErrorResponse, Failure, Progress};
 use crate::wire::response::Metered;
 
 /// The prefix of an operation in the header `x-amz-target`.
@@ -244,7 +244,7 @@ impl<'a, T: Transport> Client<'a, T> {
                 })
             }
             Ok(response) => {
-                let refusal = Refusal::parse(&response, &identity.secrets());
+                let refusal = ErrorResponse::parse(&response, &identity.secrets());
                 if !attempts.is_corrected && self.correct(&refusal, &identity, &response, now) {
                     attempts.is_corrected = true;
                     return Err(NextStep::RetryNow);
@@ -301,7 +301,7 @@ impl<'a, T: Transport> Client<'a, T> {
     }
 
     /// What follows after an error response.
-    fn refused(&self, mut refusal: Refusal, effect: Effect) -> NextStep {
+    fn refused(&self, mut refusal: ErrorResponse, effect: Effect) -> NextStep {
         let retry = match refusal.class {
             ErrorClass::Throttled => {
                 self.metrics.throttle();
@@ -330,7 +330,7 @@ impl<'a, T: Transport> Client<'a, T> {
     /// Removes the cause of an error response: expired credentials, or a wrong clock. True: a retry may succeed.
     fn correct(
         &self,
-        refusal: &Refusal,
+        refusal: &ErrorResponse,
         identity: &Arc<Identity>,
         response: &Response,
         signed: i64,

@@ -93,7 +93,7 @@ impl Config {
 fn tls(address: &Address, endpoint: Option<&Endpoint>, parameters: &mut Parameters) -> Result<Tls> {
     if endpoint.is_none_or(|endpoint| endpoint.tls) {
         let bundle = env::var("AWS_CA_BUNDLE").ok();
-        return Tls::take_or(parameters, bundle.filter(|path| !path.is_empty()));
+        return Tls::take(parameters, bundle.filter(|path| !path.is_empty()));
     }
     for name in ["ca", "cert", "key"] {
         if parameters.take(name).is_some() {

@@ -124,7 +124,6 @@ impl Store for DynamoStore {
             engine: "dynamodb",
             address: self.0.current().address().to_owned(),
             creates_tables: false,
-            consistent_indexes: false,
             ordered_scans: false,
             largest_batch: 500,
         }

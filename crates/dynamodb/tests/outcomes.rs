@@ -473,17 +473,6 @@ fn an_equal_result_of_another_writer_is_not_taken_for_a_counted_write() {
     assert_eq!(error.kind, UNKNOWN, "{error}");
     let error = failure(&[found(2)], "", &counting);
     assert_eq!(error.kind, ErrorKind::VersionConflict, "{error}");
-    // An expired row is replaced. The equal row that refuses a second attempt may be another writer's.
-    let expired = "{\"__type\":\"x#ConditionalCheckFailedException\",\"message\":\"no\",\"Item\":{\"pk\":{\"S\":\"a\"},\
-                   \"sk\":{\"S\":\"1\"},\"expires\":{\"N\":\"1\"}}}";
-    let upsert = Operation::Update(mintkey_store::Update {
-        actions: vec![Action::Add(Path::attribute("n"), number("2"))],
-        upsert: true,
-        ..update_of(&orders(), key("a", "1"))
-    });
-    let script = [Act::Reply(400, expired.to_owned()), Act::Cut, found(2)];
-    let error = failure(&script, "", &upsert);
-    assert_eq!(error.kind, UNKNOWN, "{error}");
 }
 
 #[test]

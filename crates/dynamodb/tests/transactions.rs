@@ -45,10 +45,9 @@ fn insert(table: &Arc<Table>, sort: &str) -> TransactionWrite {
     TransactionWrite::Put(Put::new(Arc::clone(table), item, guard(Row::Absent)).unwrap())
 }
 
-fn add(table: &Arc<Table>, sort: &str, upsert: bool) -> TransactionWrite {
+fn add(table: &Arc<Table>, sort: &str) -> TransactionWrite {
     TransactionWrite::Update(Update {
         actions: vec![Action::Add(Path::attribute("n"), number("1"))],
-        upsert,
         ..update_of(table, key("a", sort))
     })
 }
@@ -84,7 +83,7 @@ fn transaction(writes: Vec<TransactionWrite>) -> Operation {
 /// A transaction of an insert and an update.
 fn two() -> Operation {
     let table = orders();
-    transaction(vec![insert(&table, "1"), add(&table, "2", false)])
+    transaction(vec![insert(&table, "1"), add(&table, "2")])
 }
 
 fn kinds(error: &Error) -> Vec<Option<ErrorKind>> {
@@ -150,11 +149,11 @@ fn each_refused_item_has_its_reason_and_the_stored_row() {
     };
     let operation = transaction(vec![
         insert(&table, "1"),
-        add(&table, "2", false),
+        add(&table, "2"),
         delete(&table, "3", versioned()),
         check(&table, "4", conditional),
         insert(&table, "5"),
-        add(&table, "6", false),
+        add(&table, "6"),
         check(&table, "7", guard(Row::Present)),
     ]);
     let reasons = [
@@ -199,30 +198,6 @@ fn each_refused_item_has_its_reason_and_the_stored_row() {
                 .cloned()
         };
         assert_eq!(key_of(5), Some(key("a", "6")));
-    }
-}
-
-#[test]
-fn an_upsert_replaces_an_expired_row() {
-    let table = orders();
-    let operation = transaction(vec![insert(&table, "1"), add(&table, "2", true)]);
-    let expired = row("2", r#","expires":{"N":"1"}"#);
-    let script = [cancelled(&[NONE, &expired])];
-    for (result, bodies) in both(&script, "", &operation) {
-        let new = order("a", "2", &[("n", 1.into())]);
-        assert_eq!(result.unwrap(), Reply::Items(vec![None, Some(new)]));
-        assert!(bodies[0].contains("\"Update\":"), "{bodies:?}");
-        assert!(!bodies[1].contains("\"Update\":"), "{bodies:?}");
-        assert_eq!(bodies.len(), 2);
-    }
-    // Another writer was faster: the row is changed, not replaced.
-    let script = [
-        cancelled(&[NONE, &expired]),
-        cancelled(&[NONE, &row("2", "")]),
-    ];
-    for (result, bodies) in both(&script, "", &operation) {
-        result.unwrap();
-        assert_eq!(without_token(&bodies[0]).0, without_token(&bodies[2]).0);
     }
 }
 

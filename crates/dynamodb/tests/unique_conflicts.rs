@@ -5,13 +5,12 @@ mod people;
 
 use faulty::{Act, NO_ROW, NONE, cancelled, without_token};
 use mintkey_store::{
-    Action, Check, Condition, ErrorKind, Guard, Operation, Path, Transaction, TransactionWrite,
-    Update,
+    Check, Condition, ErrorKind, Guard, Operation, Path, Transaction, TransactionWrite,
 };
 use mintkey_store_testkit::requests::key;
 use people::{
-    ROW_AND_MARKER, X, Y, change, delete, expired, failure, insert, item, kinds, marker, nothing,
-    parts, people, person, rename, row, sent, stored, with_email,
+    ROW_AND_MARKER, X, Y, delete, expired, failure, insert, item, kinds, marker, nothing, parts,
+    people, person, rename, row, sent, stored, with_email,
 };
 
 #[test]
@@ -128,28 +127,6 @@ fn a_marker_of_another_row_is_not_removed() {
     for (result, bodies) in sent(&script, "", &delete("a")) {
         result.unwrap();
         assert_eq!(kinds(&bodies[2]), ["Delete people"]);
-    }
-}
-
-#[test]
-fn an_upsert_replaces_an_expired_row_and_frees_its_value() {
-    let mut update = change("a", Action::Set(Path::attribute("email"), "y".into()));
-    update.upsert = true;
-    let script = [item(&expired("a", "x"))];
-    for (result, bodies) in sent(&script, "", &Operation::Update(update.clone())) {
-        result.unwrap();
-        let expected = ["Put people", "Put people.unique", "Delete people.unique"];
-        assert_eq!(kinds(&bodies[1]), expected);
-    }
-    // The marker of an expired row may belong to another one: the same value is claimed again.
-    let same = change("a", Action::Set(Path::attribute("email"), "x".into()));
-    let same = Update {
-        upsert: true,
-        ..same
-    };
-    for (result, bodies) in sent(&script, "", &Operation::Update(same)) {
-        result.unwrap();
-        assert_eq!(kinds(&bodies[1]), ROW_AND_MARKER);
     }
 }
 

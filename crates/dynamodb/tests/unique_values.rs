@@ -69,10 +69,8 @@ fn rows_without_the_value_have_no_marker() {
 #[test]
 fn updates_of_other_attributes_are_single_calls() {
     let add = Action::Add(Path::attribute("n"), 1_i64.into());
-    let mut upsert = change("a", add.clone());
-    upsert.upsert = true;
     let expire = Action::Set(Path::attribute("expires"), NOW.into());
-    for update in [change("a", add), upsert, change("a", expire)] {
+    for update in [change("a", add), change("a", expire)] {
         for (result, bodies) in sent(&[], "", &Operation::Update(update)) {
             result.unwrap();
             assert_eq!(bodies.len(), 1);

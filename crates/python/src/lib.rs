@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     use super::values::convert;
-    use super::values::refusal::Refusal;
+    use super::values::unstorable::Unstorable;
     use super::{Bound, PyAny, PyModule, PyResult, exception, panics};
     use mintkey_store::error::shortened;
     use mintkey_store::key::{KeyKind, KeyValue};
@@ -85,13 +85,13 @@ mod _core {
                 }
             }
             Ok(None) => Ok(value),
-            Err(Refusal::Reason(reason)) => Err(refuse(&reason)),
-            Err(Refusal::Raised(error)) if convert::refuses(&error, py) => {
+            Err(Unstorable::Reason(reason)) => Err(refuse(&reason)),
+            Err(Unstorable::Raised(error)) if convert::refuses(&error, py) => {
                 let refused = refuse(&shortened(&error.value(py).to_string()));
                 refused.set_cause(py, Some(error));
                 Err(refused)
             }
-            Err(Refusal::Raised(error)) => Err(error),
+            Err(Unstorable::Raised(error)) => Err(error),
         })
     }
 
@@ -114,8 +114,10 @@ mod _core {
         let py = value.py();
         match convert::to_value(value, 1) {
             Ok(stored) => convert::from_value(py, &stored),
-            Err(Refusal::Reason(reason)) => Err(exception::exception(py, "InvalidValue", &reason)),
-            Err(Refusal::Raised(error)) => Err(error),
+            Err(Unstorable::Reason(reason)) => {
+                Err(exception::exception(py, "InvalidValue", &reason))
+            }
+            Err(Unstorable::Raised(error)) => Err(error),
         }
     }
 

@@ -174,7 +174,7 @@ fn prefix(parameters: &mut Parameters) -> Result<Option<String>> {
 /// How connections are encrypted, if the scheme says so.
 fn tls(address: &Address, parameters: &mut Parameters) -> Result<Option<Arc<Tls>>> {
     if address.scheme.starts_with("rediss") {
-        return Ok(Some(Arc::new(Tls::take(parameters)?)));
+        return Ok(Some(Arc::new(Tls::take(parameters, None)?)));
     }
     for name in ["ca", "cert", "key"] {
         if parameters.take(name).is_some() {

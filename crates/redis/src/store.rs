@@ -29,7 +29,6 @@ impl Store for RedisStore {
             engine: "redis",
             address: self.0.current().context.config.address.clone(),
             creates_tables: true,
-            consistent_indexes: true,
             ordered_scans: true,
             largest_batch: 500,
         }

@@ -407,10 +407,12 @@ fn transactions_are_whole_while_their_slot_migrates() {
     let add = |sort: &str, amount: i64| {
         TransactionWrite::Update(Update {
             actions: vec![Action::Add(Path::attribute("amount"), amount.into())],
-            upsert: true,
             ..update_of(&table, key(&partition, sort))
         })
     };
+    for sort in ["from", "to"] {
+        put(store, &table, order(&partition, sort, &[])).unwrap();
+    }
     let stop = AtomicBool::new(false);
     let done = AtomicUsize::new(0);
     thread::scope(|scope| {

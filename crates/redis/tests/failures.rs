@@ -205,10 +205,11 @@ fn concurrent_writers_lose_nothing() {
     let add = || {
         Operation::Update(mintkey_store::Update {
             actions: vec![Action::Add(Path::attribute("n"), number("1"))],
-            upsert: true,
             ..update_of(&table, key())
         })
     };
+    let row = item(&[("id", "c".into())]);
+    insert(&*fixture.store, &table, row).unwrap();
     let collisions = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {

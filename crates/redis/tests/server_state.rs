@@ -24,9 +24,8 @@ fn writes(sort: &str) -> Vec<Operation> {
         put_of(&orders(), row(), Guard::default()),
         put_of(&own, item(&[("id", sort.into())]), Guard::default()),
         Operation::Update(mintkey_store::Update {
-            actions: vec![Action::Set(Path::attribute("n"), 1.into())],
-            upsert: true,
-            ..update_of(&orders(), key("a", sort))
+            actions: vec![Action::Set(Path::attribute("n"), sort.into())],
+            ..update_of(&orders(), key("a", "kept"))
         }),
     ]
 }

@@ -33,7 +33,7 @@ pub use parameters::Parameters;
 pub use pause::pause;
 pub use stop::Stop;
 #[cfg(feature = "net")]
-pub use tls::{Tls, untrusted_reason};
+pub use tls::{Tls, untrusted, untrusted_reason};
 #[cfg(feature = "net")]
 pub use token::random_token;
 pub use worker::{Worker, is_worker_thread};

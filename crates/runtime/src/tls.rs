@@ -27,21 +27,12 @@ pub struct Tls {
 
 impl Tls {
     /// Takes `ca=` (a PEM file with the certificate authorities to trust) and `cert=` with `key=` (PEM files with the
-    /// client certificate and its key), and reads these files.
+    /// client certificate and its key), and reads these files. Without `ca=` it trusts the authorities in the file `ca`.
     ///
     /// # Errors
     ///
     /// `Configuration` if a file cannot be used.
-    pub fn take(parameters: &mut Parameters) -> Result<Self> {
-        Self::take_or(parameters, None)
-    }
-
-    /// The same. If there is no `ca=`, it trusts the authorities in this file.
-    ///
-    /// # Errors
-    ///
-    /// As [`take`](Self::take).
-    pub fn take_or(parameters: &mut Parameters, ca: Option<String>) -> Result<Self> {
+    pub fn take(parameters: &mut Parameters, ca: Option<String>) -> Result<Self> {
         let mut tls = Self::default();
         if let Some(path) = parameters.take("ca").or(ca) {
             tls.roots = trusted(certificates(&path)?)?.into();
@@ -100,22 +91,13 @@ impl Tls {
     ///
     /// `Configuration` if the name cannot be in a certificate, and as [`config`](Self::config).
     pub fn connection(&self, host: &str) -> Result<ClientConnection> {
-        let name = Self::server_name(host)?;
-        ClientConnection::new(self.config()?, name)
-            .map_err(|error| Error::configuration(format!("TLS cannot be used: {error}")))
-    }
-
-    /// The name that a server's certificate must carry.
-    ///
-    /// # Errors
-    ///
-    /// `Configuration` if it cannot be in a certificate.
-    pub fn server_name(host: &str) -> Result<ServerName<'static>> {
-        ServerName::try_from(host.to_owned()).map_err(|error| {
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| {
             Error::configuration(format!(
                 "the host {host:?} cannot be the name in a certificate ({error}): use a DNS name or an IP address"
             ))
-        })
+        })?;
+        ClientConnection::new(self.config()?, name)
+            .map_err(|error| Error::configuration(format!("TLS cannot be used: {error}")))
     }
 }
 
@@ -170,6 +152,12 @@ pub fn untrusted_reason(cause: &io::Error) -> Option<String> {
         rustls::Error::AlertReceived(alert) => client_problem(*alert),
         _ => None,
     }
+}
+
+/// The error for a server that is not trusted, or refuses this client, for this reason.
+#[must_use]
+pub fn untrusted(address: &str, reason: &str) -> Error {
+    Error::configuration(format!("{address}: no trusted connection: {reason}"))
 }
 
 fn server_problem(why: &CertificateError) -> String {

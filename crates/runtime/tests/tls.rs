@@ -41,7 +41,7 @@ fn tls(folder: &Path, query: &str) -> Result<Tls> {
     let query = query.replace('~', folder.to_str().unwrap());
     let (_, mut parameters) =
         Address::parse(&format!("rediss://localhost?{query}"), &["rediss"], "").unwrap();
-    let tls = Tls::take(&mut parameters)?;
+    let tls = Tls::take(&mut parameters, None)?;
     parameters.end()?;
     Ok(tls)
 }

@@ -46,7 +46,6 @@ impl Store for SqliteStore {
             engine: "sqlite",
             address: config.address.clone(),
             creates_tables: true,
-            consistent_indexes: true,
             ordered_scans: true,
             largest_batch: if config.timeout < LARGE_BATCH_TIMEOUT {
                 500

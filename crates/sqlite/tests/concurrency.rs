@@ -16,13 +16,15 @@ const EACH: usize = 100;
 fn add_one(table: &Arc<mintkey_store::Table>) -> Operation {
     Operation::Update(Update {
         actions: vec![Action::Add(Path::attribute("n"), number("1"))],
-        upsert: true,
         ..update_of(table, key("a", "1"))
     })
 }
 
 fn run_threads(stores: &[Arc<dyn Store>]) {
     let table = orders();
+    for store in stores {
+        put(&**store, &table, order("a", "1", &[("n", 0.into())])).unwrap();
+    }
     let taken: usize = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
@@ -87,6 +89,8 @@ fn stores_on_one_file_lose_nothing() {
 fn submitted_requests_and_threads_get_along() {
     let fixture = Fixture::with("?timeout=60");
     let table = orders();
+    let row = order("a", "1", &[("n", 0.into())]);
+    put(&*fixture.store, &table, row).unwrap();
     thread::scope(|scope| {
         let (store, table) = (&fixture.store, &table);
         for _ in 0..3 {

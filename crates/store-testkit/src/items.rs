@@ -300,32 +300,29 @@ fn guards_judge_the_stored_row<F: Reopen>() {
 fn updates_start_from_the_stored_row<F: Reopen>() {
     fresh::<F>(|store| {
         let table = orders();
-        let change = |actions: Vec<Action>, upsert: bool| {
+        let change = |actions: Vec<Action>| {
             let update = update_of(&table, key("a", "1"));
             run(
                 store,
-                Operation::Update(mintkey_store::Update {
-                    actions,
-                    upsert,
-                    ..update
-                }),
+                Operation::Update(mintkey_store::Update { actions, ..update }),
             )
         };
         let add = || vec![Action::Add(Path::attribute("n"), number("0.1"))];
-        assert_eq!(kind(change(add(), false)), ErrorKind::ItemGone);
+        assert_eq!(kind(change(add())), ErrorKind::ItemGone);
+        put(store, &table, order("a", "1", &[])).unwrap();
         let expected =
             |n: &str| Reply::Item(Some(order("a", "1", &[("n", Value::Number(number(n)))])));
-        assert_eq!(change(add(), true).unwrap(), expected("0.1"));
-        assert_eq!(change(add(), false).unwrap(), expected("0.2"));
-        assert_eq!(change(add(), true).unwrap(), expected("0.3"));
+        assert_eq!(change(add()).unwrap(), expected("0.1"));
+        assert_eq!(change(add()).unwrap(), expected("0.2"));
+        assert_eq!(change(add()).unwrap(), expected("0.3"));
         let key_change = vec![Action::Set(Path::attribute("sk"), "2".into())];
-        assert_eq!(kind(change(key_change, false)), ErrorKind::InvalidValue);
+        assert_eq!(kind(change(key_change)), ErrorKind::InvalidValue);
         let no_parent = vec![
             Action::Set(Path::attribute("x"), 1.into()),
             Action::Add(Path::attribute("pk"), number("1")),
         ];
-        assert_eq!(kind(change(no_parent, false)), ErrorKind::InvalidValue);
-        assert_eq!(change(vec![], false).unwrap(), expected("0.3"));
+        assert_eq!(kind(change(no_parent)), ErrorKind::InvalidValue);
+        assert_eq!(change(vec![]).unwrap(), expected("0.3"));
         // The condition is checked before the values, on every store.
         let invalid = condition(Condition::BeginsWith {
             path: Path::attribute("n"),

@@ -145,13 +145,20 @@ pub fn delete_of(table: &Arc<Table>, key: Key, guard: Guard) -> Operation {
     })
 }
 
+/// The guard of a write that needs a row.
+pub fn present() -> Guard {
+    Guard {
+        row: Row::Present,
+        ..Guard::default()
+    }
+}
+
 pub fn update_of(table: &Arc<Table>, key: Key) -> Update {
     Update {
         table: table.clone(),
         key,
         actions: Vec::new(),
-        guard: Guard::default(),
-        upsert: false,
+        guard: present(),
         returning: Returning::New,
     }
 }

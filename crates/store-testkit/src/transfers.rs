@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::fixture::{Fixture, tests};
 use crate::requests::{
-    NOW, get, key, number, order, orders, put, query, query_of, run, string, texts, update_of,
+    get, key, number, order, orders, put, query, query_of, run, string, texts, update_of,
 };
 use libtest_mimic::Trial;
 use mintkey_store::{
@@ -27,10 +27,9 @@ fn put_item(table: &Arc<Table>, item: Item, row: Row) -> TransactionWrite {
     TransactionWrite::Put(Put::new(Arc::clone(table), Arc::new(item), guard).unwrap())
 }
 
-fn change(table: &Arc<Table>, sort: &str, actions: Vec<Action>, upsert: bool) -> TransactionWrite {
+fn change(table: &Arc<Table>, sort: &str, actions: Vec<Action>) -> TransactionWrite {
     TransactionWrite::Update(Update {
         actions,
-        upsert,
         ..update_of(table, key("p", sort))
     })
 }
@@ -78,7 +77,7 @@ fn the_sum_of_concurrent_transfers_never_changes<F: Fixture>() {
                         let from = (number + transfer) % ACCOUNTS;
                         let to = (from + 1 + transfer % (ACCOUNTS - 1)) % ACCOUNTS;
                         let side = |account: usize, amount| {
-                            change(table, &account.to_string(), add(amount), false)
+                            change(table, &account.to_string(), add(amount))
                         };
                         write(store, vec![side(from, -7), side(to, 7)]);
                     }
@@ -120,7 +119,7 @@ fn indexes_follow_a_transaction<F: Fixture>() {
     write(
         store,
         vec![
-            change(&table, "1", status("paid"), false),
+            change(&table, "1", status("paid")),
             TransactionWrite::Delete(Delete {
                 table: Arc::clone(&table),
                 key: key("p", "2"),
@@ -145,31 +144,6 @@ fn indexes_follow_a_transaction<F: Fixture>() {
     assert_eq!(
         get(store, &table, key("p", "3")),
         Some(order("p", "3", &[]))
-    );
-}
-
-fn an_upsert_starts_from_the_key_over_an_expired_row<F: Fixture>() {
-    let fixture = F::new();
-    let (store, table) = (fixture.store(), orders());
-    let expired = [("expires", (NOW - 1).into()), ("amount", 5.into())];
-    put(store, &table, order("p", "1", &expired)).unwrap();
-    put(store, &table, order("p", "2", &expired[1..])).unwrap();
-    write(
-        store,
-        vec![
-            change(&table, "1", add(1), true),
-            change(&table, "2", add(1), true),
-            change(&table, "3", add(1), true),
-            change(&table, "4", Vec::new(), true),
-        ],
-    );
-    for (sort, amount) in [("1", 1), ("2", 6), ("3", 1)] {
-        let expected = order("p", sort, &[("amount", amount.into())]);
-        assert_eq!(get(store, &table, key("p", sort)), Some(expected));
-    }
-    assert_eq!(
-        get(store, &table, key("p", "4")),
-        Some(order("p", "4", &[]))
     );
 }
 
@@ -204,6 +178,5 @@ pub fn all<F: Fixture + 'static>() -> Vec<Trial> {
     tests!(F:
         the_sum_of_concurrent_transfers_never_changes,
         indexes_follow_a_transaction,
-        an_upsert_starts_from_the_key_over_an_expired_row,
         items_with_many_attributes_are_written_together)
 }

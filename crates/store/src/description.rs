@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::key::KeyKind;
 use crate::table::{Index, KeyAttribute, Projection, Table};
 use crate::unique::{Discriminator, Prefix, Scope, Unique};
-use crate::value::{Item, Map, Name, Value, ValueType};
+use crate::value::{Item, Map, Name, Value};
 
 /// A table as its store describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -279,15 +279,9 @@ fn parse_list<T>(value: &Value, each: impl Fn(&Value) -> Option<T>) -> Option<Ve
 
 fn parse_attribute(value: &Value) -> Option<KeyAttribute> {
     let Value::Map(map) = value else { return None };
-    let kind = match ValueType::from_code(parse_text(map.get("type")?)?)? {
-        ValueType::String => KeyKind::String,
-        ValueType::Number => KeyKind::Number,
-        ValueType::Binary => KeyKind::Binary,
-        _ => return None,
-    };
     Some(KeyAttribute {
         name: parse_text(map.get("name")?)?.into(),
-        kind,
+        kind: KeyKind::from_code(parse_text(map.get("type")?)?)?,
     })
 }
 

@@ -5,7 +5,6 @@
 //! `{"$BS": […]}`. A leading `$` in a map's own key is doubled, so that nothing can be mistaken.
 //! The attributes of an item are never tagged: only values are.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::result;
 
@@ -256,31 +255,52 @@ enum Key {
     Number,
 }
 
-struct KeySeed<'a>(&'a mut Names);
+/// Reads a text, without a copy of it.
+pub struct TextSeed<F> {
+    /// What it expects, for messages.
+    pub expected: &'static str,
+    /// What it makes of the text, or what is wrong with it.
+    pub read: F,
+}
 
-impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
-    type Value = Key;
+impl<'de, T, F: FnOnce(&str) -> result::Result<T, &'static str>> DeserializeSeed<'de>
+    for TextSeed<F>
+{
+    type Value = T;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> result::Result<Key, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> result::Result<T, D::Error> {
         from.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for KeySeed<'_> {
-    type Value = Key;
+impl<T, F: FnOnce(&str) -> result::Result<T, &'static str>> Visitor<'_> for TextSeed<F> {
+    type Value = T;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("a name")
+        to.write_str(self.expected)
     }
 
-    fn visit_str<E>(self, key: &str) -> result::Result<Key, E> {
-        Ok(match key.strip_prefix('$') {
-            None => Key::Name(self.0.shared(key)),
-            Some(own) if own.starts_with('$') => Key::Name(Name::from(own)),
-            Some(_) if key == NUMBER => Key::Number,
-            Some(_) => Key::Tag(key.to_owned()),
-        })
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> result::Result<T, E> {
+        (self.read)(text).map_err(E::custom)
     }
+}
+
+/// Reads the key of an entry.
+fn key<'de, A: MapAccess<'de>>(
+    names: &mut Names,
+    entries: &mut A,
+) -> result::Result<Option<Key>, A::Error> {
+    entries.next_key_seed(TextSeed {
+        expected: "a name",
+        read: |key: &str| {
+            Ok(match key.strip_prefix('$') {
+                None => Key::Name(names.shared(key)),
+                Some(own) if own.starts_with('$') => Key::Name(Name::from(own)),
+                Some(_) if key == NUMBER => Key::Number,
+                Some(_) => Key::Tag(key.to_owned()),
+            })
+        },
+    })
 }
 
 struct ItemSeed<'a>(&'a mut Names);
@@ -301,7 +321,7 @@ impl<'de> Visitor<'de> for ItemSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> result::Result<Item, A::Error> {
-        let first = entries.next_key_seed(KeySeed(self.0))?;
+        let first = key(self.0, &mut entries)?;
         read_map(self.0, 1, first, entries)
     }
 }
@@ -316,15 +336,15 @@ fn read_map<'de, A: MapAccess<'de>>(
     let mut map = Map::with_capacity(8);
     // Shared names whose places rise all differ, and they rise as a rule.
     let (mut rising, mut last) = (true, 0);
-    let mut key = first;
-    while let Some(own) = key {
+    let mut next = first;
+    while let Some(own) = next {
         let Key::Name(name) = own else {
             return Err(A::Error::custom(UNDOUBLED));
         };
         rising &= names.position() > last;
         last = names.position();
         map.push(name, entries.next_value_seed(ValueSeed { names, depth })?);
-        key = entries.next_key_seed(KeySeed(names))?;
+        next = key(names, &mut entries)?;
     }
     // Which of two values is meant would be a guess.
     if rising || all_differ(&map) {
@@ -402,7 +422,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> result::Result<Value, A::Error> {
-        match entries.next_key_seed(KeySeed(self.names))? {
+        match key(self.names, &mut entries)? {
             Some(Key::Number) => entries.next_value().map(|Decimal(own)| Value::Number(own)),
             Some(Key::Tag(tag)) => {
                 let value = read_tagged(&tag, &mut entries)?;
@@ -426,14 +446,18 @@ fn read_tagged<'de, A: MapAccess<'de>>(
     Ok(match tag {
         BINARY => Value::Binary(entries.next_value::<Base64>()?.0),
         STRING_SET => Value::StringSet(entries.next_value()?),
-        NUMBER_SET => Value::NumberSet(members(entries.next_value()?, |StoredNumber(own)| own)),
-        BINARY_SET => Value::BinarySet(members(entries.next_value()?, |Base64(own)| own)),
+        NUMBER_SET => {
+            let numbers: Vec<serde_json::Number> = entries.next_value()?;
+            let numbers = numbers.iter().map(|own| own.as_str().parse());
+            let numbers: result::Result<_, _> = numbers.collect();
+            Value::NumberSet(numbers.map_err(|_| A::Error::custom("a number out of range"))?)
+        }
+        BINARY_SET => {
+            let members: Vec<Base64> = entries.next_value()?;
+            Value::BinarySet(members.into_iter().map(|Base64(own)| own).collect())
+        }
         _ => return Err(A::Error::custom(UNDOUBLED)),
     })
-}
-
-fn members<T, M: Ord>(read: Vec<T>, member: impl Fn(T) -> M) -> BTreeSet<M> {
-    read.into_iter().map(member).collect()
 }
 
 /// A number, from a string with its digits.
@@ -442,54 +466,11 @@ pub struct Decimal(pub Number);
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Number;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("a decimal number")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> result::Result<Number, E> {
-                text.parse().map_err(|_| E::custom("a number out of range"))
-            }
-        }
-        from.deserialize_str(Text).map(Self)
-    }
-}
-
-/// A number as JSON has it.
-struct StoredNumber(Number);
-
-impl<'de> Deserialize<'de> for StoredNumber {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
-        struct Entry;
-        impl<'de> Visitor<'de> for Entry {
-            type Value = Number;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("a number")
-            }
-
-            fn visit_u64<E>(self, number: u64) -> result::Result<Number, E> {
-                Ok(number.into())
-            }
-
-            fn visit_i64<E>(self, number: i64) -> result::Result<Number, E> {
-                Ok(number.into())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut entry: A,
-            ) -> result::Result<Number, A::Error> {
-                match entry.next_key_seed(KeySeed(&mut Names::default()))? {
-                    Some(Key::Number) => entry.next_value().map(|Decimal(own)| own),
-                    _ => Err(A::Error::custom("a map among numbers")),
-                }
-            }
-        }
-        from.deserialize_any(Entry).map(Self)
+        let seed = TextSeed {
+            expected: "a decimal number",
+            read: |text: &str| text.parse().map_err(|_| "a number out of range"),
+        };
+        seed.deserialize(from).map(Self)
     }
 }
 
@@ -499,20 +480,10 @@ pub struct Base64(pub Vec<u8>);
 
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(from: D) -> result::Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Vec<u8>;
-
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("base64")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> result::Result<Vec<u8>, E> {
-                BASE64
-                    .decode(text)
-                    .map_err(|_| E::custom("not valid base64"))
-            }
-        }
-        from.deserialize_str(Text).map(Self)
+        let seed = TextSeed {
+            expected: "base64",
+            read: |text: &str| BASE64.decode(text).map_err(|_| "not valid base64"),
+        };
+        seed.deserialize(from).map(Self)
     }
 }

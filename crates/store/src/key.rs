@@ -31,6 +31,13 @@ impl KeyKind {
             Self::Binary => ValueType::Binary,
         }
     }
+
+    /// The kind with this [code](ValueType::code), if there is one.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        let mut all = [Self::String, Self::Number, Self::Binary].into_iter();
+        all.find(|kind| kind.value_type().code() == code)
+    }
 }
 
 /// One part of a key. Strings and bytes are in the order of their bytes, numbers in their own.

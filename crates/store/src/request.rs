@@ -195,7 +195,7 @@ pub struct Put {
     pub guard: Guard,
 }
 
-/// Changes an item in the store.
+/// Changes an item in the store. Without a row that is `ItemGone`.
 #[derive(Clone, Debug)]
 pub struct Update {
     /// The table.
@@ -204,10 +204,8 @@ pub struct Update {
     pub key: Key,
     /// What to change.
     pub actions: Vec<Action>,
-    /// What must be true before.
+    /// What must be true before. `guard.row` is `Row::Present`.
     pub guard: Guard,
-    /// Whether to start from the key alone when the row is absent; else that is `ItemGone`.
-    pub upsert: bool,
     /// The item of the reply.
     pub returning: Returning,
 }
@@ -307,23 +305,17 @@ impl Update {
     ///
     /// # Errors
     ///
-    /// `ItemGone` without a row, unless it is an upsert; the errors of [`Guard::check`] and [`update::apply`]; the error that
-    /// ends the work.
+    /// `ItemGone` without a row; the errors of [`Guard::check`] and [`update::apply`]; the error that ends the work.
     pub fn evaluate<E: From<Error>>(
         &self,
         stored: Option<Item>,
         work: &mut Work<'_, E>,
     ) -> result::Result<Item, E> {
         let (table, key) = (&*self.table, &self.key);
-        if stored.is_none() && !self.upsert && self.guard.version.is_none() {
-            return Err(Error::gone(table, key, false).into());
-        }
-        self.guard.check(table, key, stored.as_ref(), work)?;
-        let mut item = match stored {
-            Some(item) => item,
-            None if self.upsert => table.item_of(key),
-            None => return Err(Error::gone(table, key, true).into()),
+        let Some(mut item) = stored else {
+            return Err(Error::gone(table, key, self.guard.version.is_some()).into());
         };
+        self.guard.check(table, key, Some(&item), work)?;
         update::apply(&self.actions, &mut item).map_err(|error| error.of(table).at(key))?;
         Ok(item)
     }

@@ -47,8 +47,6 @@ pub struct Capabilities {
     pub address: String,
     /// Whether missing tables are created at first use.
     pub creates_tables: bool,
-    /// Whether reads of an index are strongly consistent.
-    pub consistent_indexes: bool,
     /// Whether a scan returns items in the order of the keys, and can reverse it.
     pub ordered_scans: bool,
     /// The most writes of one request of a batch.

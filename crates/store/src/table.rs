@@ -318,6 +318,14 @@ impl Table {
         item.filter(|item| !self.is_expired(item, now))
     }
 
+    /// What these paths lead to in an item, if there is one.
+    #[must_use]
+    pub fn projected(&self, item: Option<Item>, paths: Option<&[Path]>) -> Option<Item> {
+        let mut item = item?;
+        self.project(&mut item, paths);
+        Some(item)
+    }
+
     /// True if the item has expired at this time and so counts as absent.
     #[must_use]
     pub fn is_expired(&self, item: &Item, now: i64) -> bool {

@@ -87,24 +87,6 @@ impl ValueType {
             Self::BinarySet => "BS",
         }
     }
-
-    /// The type with this word, if there is one.
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        Some(match code {
-            "S" => Self::String,
-            "N" => Self::Number,
-            "BOOL" => Self::Bool,
-            "NULL" => Self::Null,
-            "B" => Self::Binary,
-            "L" => Self::List,
-            "M" => Self::Map,
-            "SS" => Self::StringSet,
-            "NS" => Self::NumberSet,
-            "BS" => Self::BinarySet,
-            _ => return None,
-        })
-    }
 }
 
 impl fmt::Display for ValueType {

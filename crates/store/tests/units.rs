@@ -54,7 +54,6 @@ fn update(actions: Vec<Action>) -> Update {
         key: key(),
         actions,
         guard: Guard::default(),
-        upsert: false,
         returning: Returning::New,
     }
 }

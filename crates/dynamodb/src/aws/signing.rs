@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
     use crate::transport::http::Response;
-    use crate::wire::errors::Refusal;
+    use crate::wire::errors::ErrorResponse;
 
     const REQUEST: Unsigned<'_> = Unsigned {
         host: "dynamodb.eu-west-1.amazonaws.com",
@@ -304,7 +304,7 @@ mod tests {
                 body: body.as_bytes().to_vec(),
                 ..Response::default()
             };
-            Refusal::parse(&response, &identity.secrets()).message
+            ErrorResponse::parse(&response, &identity.secrets()).message
         };
         assert_eq!(message("a page"), "status 400, body \"a page\"");
         for body in [

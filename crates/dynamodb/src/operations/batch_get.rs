@@ -31,11 +31,8 @@ pub async fn get<T: Transport>(
     let found = read_all(client, batch).await?;
     let mut items = Vec::with_capacity(batch.keys.len());
     for key in &batch.keys {
-        let mut item = table.live(found.get(key).cloned(), now);
-        if let Some(item) = &mut item {
-            table.project(item, batch.attributes.as_deref());
-        }
-        items.push(item);
+        let item = table.live(found.get(key).cloned(), now);
+        items.push(table.projected(item, batch.attributes.as_deref()));
     }
     Ok(Reply::Items(items))
 }

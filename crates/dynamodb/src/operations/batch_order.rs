@@ -108,8 +108,7 @@ fn result(table: &Table, write: &Write, row: Option<&Item>, now: i64) -> Option<
         Write::Put(put) => Some((*put.item).clone()),
         Write::Delete(_) => None,
         Write::Update(update) => {
-            let live = row.filter(|row| !table.is_expired(row, now));
-            let mut item = live.cloned().unwrap_or_else(|| table.item_of(&update.key));
+            let mut item = row.filter(|row| !table.is_expired(row, now))?.clone();
             update::apply(&update.actions, &mut item)
                 .ok()
                 .map(|()| item)

@@ -1,16 +1,15 @@
 //! What a cancelled transaction says of each of its items, and what follows.
 
-use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Result, Table, TransactionWrite};
+use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Result, Table};
 
 use crate::client::Client;
 use crate::operations::claims::{MarkerChange, MarkerPlan, ObservedMarkers};
 use crate::operations::markers;
 use crate::operations::participant::{Participant, Stored};
 use crate::operations::read::stored;
-use crate::operations::write::replacement;
 use crate::transport::Transport;
 use crate::wire::body;
-use crate::wire::errors::{ErrorClass, Progress, Refusal};
+use crate::wire::errors::{ErrorClass, ErrorResponse, Progress};
 use crate::wire::response::CancellationReason;
 
 /// What becomes of a transaction after a response that does not end it.
@@ -24,7 +23,7 @@ pub enum Next {
 /// A response with reasons.
 pub struct Cancelled<'a, T> {
     pub client: &'a Client<'a, T>,
-    pub refusal: &'a Refusal,
+    pub refusal: &'a ErrorResponse,
     pub now: i64,
 }
 
@@ -34,7 +33,7 @@ pub async fn after_refusal<T: Transport>(
     participants: &mut [Participant<'_>],
     plan: &MarkerPlan,
     observed: &mut ObservedMarkers,
-    refusal: &Refusal,
+    refusal: &ErrorResponse,
     now: i64,
 ) -> Result<Next> {
     let cancelled = Cancelled {
@@ -121,11 +120,10 @@ pub async fn with_guards<T: Transport>(
     let mut reasons = error.reasons;
     for (participant, reason) in participants.iter().zip(&mut reasons) {
         let guarded = participant.guarded();
-        let is_open = guarded.guard.is_open() && !guarded.needs_row;
         let is_known = reason
             .as_ref()
             .is_some_and(|reason| reason.kind != ErrorKind::UniqueViolation);
-        if participant.has_read() || is_open || is_known {
+        if participant.has_read() || guarded.guard.is_open() || is_known {
             continue;
         }
         match stored(client, &participant.table, participant.key()).await {
@@ -172,7 +170,7 @@ impl<T: Transport> Cancelled<'_, T> {
     }
 
     /// Why the stored row refused a write; `None` if another write is to be sent instead: the row has changed since it was
-    /// read, or an upsert does not change an expired row, but replaces it.
+    /// read, or has nulls that an update counts as absent.
     fn refused_by(
         &self,
         participant: &mut Participant<'_>,
@@ -190,24 +188,12 @@ impl<T: Transport> Cancelled<'_, T> {
             participant.set_read(stored);
             return Ok(participant.prepare(self.now).err());
         }
-        let has_row = stored.is_some();
         let live = table.live(stored, self.now);
-        if participant.replacement.take().is_some() {
-            return Ok(None);
-        }
         let guarded = participant.guarded();
         if live.is_some()
             && guarded.check(live.as_ref()).is_ok()
             && participant.fill_nulls(live.as_ref())
         {
-            return Ok(None);
-        }
-        if let TransactionWrite::Update(update) = participant.write
-            && has_row
-            && live.is_none()
-            && guarded.check(None).is_ok()
-        {
-            participant.replacement = Some(replacement(update)?);
             return Ok(None);
         }
         Ok(Some(guarded.refused(live)))
@@ -327,7 +313,7 @@ impl<T: Transport> Cancelled<'_, T> {
         key: &Key,
         reason: &CancellationReason,
     ) -> Error {
-        let refusal = Refusal {
+        let refusal = ErrorResponse {
             class,
             code: reason.code().to_owned(),
             message: reason.message.clone().unwrap_or_default(),

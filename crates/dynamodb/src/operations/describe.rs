@@ -1,9 +1,7 @@
 //! What the server says of the tables, without their models.
 
 use mintkey_store::description::StoredTable;
-use mintkey_store::{
-    Index, KeyAttribute, KeyKind, Name, Projection, Reply, Result, Table, ValueType,
-};
+use mintkey_store::{Index, KeyAttribute, KeyKind, Name, Projection, Reply, Result, Table};
 
 use crate::client::Client;
 use crate::operations::{catalog, markers, tables};
@@ -139,12 +137,7 @@ fn key(
         let name = &part.attribute_name;
         Some(KeyAttribute {
             name: Name::from(&**name),
-            kind: match ValueType::from_code(found.attribute_type(name))? {
-                ValueType::String => KeyKind::String,
-                ValueType::Number => KeyKind::Number,
-                ValueType::Binary => KeyKind::Binary,
-                _ => return None,
-            },
+            kind: KeyKind::from_code(found.attribute_type(name))?,
         })
     };
     let sort = match key.get(1) {

@@ -9,9 +9,7 @@ use mintkey_store::{
 
 use crate::config::Config;
 use crate::operations::markers::{self, UniqueValue};
-use crate::operations::write::{
-    GuardedWrite, check_values, replacement, update_guard, without_nulls,
-};
+use crate::operations::write::{GuardedWrite, check_values, update_guard, without_nulls};
 use crate::wire::body;
 use crate::wire::transaction::Part;
 
@@ -24,8 +22,6 @@ pub struct Participant<'a> {
     pub write: &'a TransactionWrite,
     /// The table, with all unique values that the catalog has.
     pub table: Arc<Table>,
-    /// The item that an upsert stores over an expired row.
-    pub replacement: Option<Item>,
     /// The update that takes the place of one that counts nulls of its row as absent.
     pub filled: Option<Update>,
     /// The stored row, expired or not, if it was read. Then the write is carried out only if the row still has the same
@@ -62,7 +58,6 @@ impl<'a> Participant<'a> {
         Self {
             write,
             table,
-            replacement: None,
             filled: None,
             read: None,
             needs_read,
@@ -121,7 +116,6 @@ impl<'a> Participant<'a> {
     /// Takes over the row.
     pub fn set_read(&mut self, row: Stored) {
         self.read = Some(row);
-        self.replacement = None;
         self.filled = None;
         self.deletes = false;
     }
@@ -130,7 +124,7 @@ impl<'a> Participant<'a> {
     ///
     /// # Errors
     ///
-    /// Why the guard refuses the row, or why an upsert cannot replace it.
+    /// Why the guard refuses the row.
     pub fn prepare(&mut self, now: i64) -> Result<()> {
         let Some(Stored(row)) = &self.read else {
             return Ok(());
@@ -138,9 +132,6 @@ impl<'a> Participant<'a> {
         let is_expired = row.is_some() && self.live(now).is_none();
         self.guarded().check(self.live(now))?;
         match self.write {
-            TransactionWrite::Update(update) if is_expired => {
-                self.replacement = Some(replacement(update)?);
-            }
             TransactionWrite::Update(update) => {
                 self.filled = self.live(now).and_then(|row| without_nulls(update, row));
             }
@@ -160,18 +151,6 @@ impl<'a> Participant<'a> {
         before.map(|own| own.actions) != self.filled.as_ref().map(|own| own.actions.clone())
     }
 
-    /// The changed item of an update, if it is known.
-    pub fn returned(self) -> Option<Item> {
-        let is_returned = matches!(
-            self.write,
-            TransactionWrite::Update(Update {
-                returning: Returning::New,
-                ..
-            })
-        );
-        self.replacement.filter(|_| is_returned)
-    }
-
     /// Whether the write returns the row as it was before: then the row must be the one that was read.
     pub const fn returns_old(&self) -> bool {
         match self.write {
@@ -181,19 +160,16 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// The guard, and whether the write needs a row whatever that says.
-    pub fn guarded(&self) -> GuardedWrite<'a> {
-        let (guard, needs_row) = match self.write {
-            TransactionWrite::Put(put) => (&put.guard, false),
-            TransactionWrite::Update(update) => (&update.guard, !update.upsert),
-            TransactionWrite::Delete(delete) => (&delete.guard, false),
-            TransactionWrite::Check(check) => (&check.guard, false),
-        };
+    pub const fn guarded(&self) -> GuardedWrite<'a> {
         GuardedWrite {
             table: self.write.table(),
             key: self.write.key(),
-            guard,
-            needs_row,
+            guard: match self.write {
+                TransactionWrite::Put(put) => &put.guard,
+                TransactionWrite::Update(update) => &update.guard,
+                TransactionWrite::Delete(delete) => &delete.guard,
+                TransactionWrite::Check(check) => &check.guard,
+            },
         }
     }
 
@@ -209,17 +185,10 @@ impl<'a> Participant<'a> {
 
     /// The row after an update of the row that was read.
     pub fn updated(&self, now: i64) -> Result<Option<Item>> {
-        let TransactionWrite::Update(update) = self.write else {
+        let (TransactionWrite::Update(update), Some(live)) = (self.write, self.live(now)) else {
             return Ok(None);
         };
-        if let Some(item) = &self.replacement {
-            return Ok(Some(item.clone()));
-        }
-        let live = self.live(now).cloned();
-        if self.read.is_none() || (live.is_none() && !update.upsert) {
-            return Ok(None);
-        }
-        let mut item = live.unwrap_or_else(|| self.table.item_of(&update.key));
+        let mut item = live.clone();
         update::apply(&update.actions, &mut item).map_err(|error| self.named(error))?;
         Ok(Some(item))
     }
@@ -295,32 +264,26 @@ impl<'a> Participant<'a> {
         let with = |condition: Option<Condition>| {
             Condition::all(condition.into_iter().chain(unchanged).collect())
         };
-        Ok(match (self.write, &self.replacement) {
-            (TransactionWrite::Update(update), Some(item)) => {
-                let condition = with(Some(body::absent(&update.table, now)));
-                let body = body::put(config, &update.table, item, condition.as_ref());
-                ("Put", body)
-            }
-            (TransactionWrite::Update(update), None) => {
+        Ok(match self.write {
+            TransactionWrite::Update(update) => {
                 let update = self.filled.as_ref().unwrap_or(update);
-                let guard = update_guard(update);
-                let condition = with(body::guard(&update.table, &guard, now, true)?);
+                let condition = with(body::guard(&update.table, &update_guard(update), now)?);
                 let body = body::transaction_update(config, update, condition.as_ref());
                 ("Update", body)
             }
-            (TransactionWrite::Put(put), _) => {
-                let condition = with(body::guard(&put.table, &put.guard, now, false)?);
+            TransactionWrite::Put(put) => {
+                let condition = with(body::guard(&put.table, &put.guard, now)?);
                 let body = body::put(config, &put.table, &put.item, condition.as_ref());
                 ("Put", body)
             }
-            (TransactionWrite::Delete(delete), _) => {
-                let condition = with(body::guard(&delete.table, &delete.guard, now, false)?);
+            TransactionWrite::Delete(delete) => {
+                let condition = with(body::guard(&delete.table, &delete.guard, now)?);
                 let body = body::delete(config, &delete.table, &delete.key, condition.as_ref());
                 ("Delete", body)
             }
-            (TransactionWrite::Check(check), _) => {
+            TransactionWrite::Check(check) => {
                 let (table, key) = (&check.table, &check.key);
-                let condition = with(body::guard(table, &check.guard, now, false)?);
+                let condition = with(body::guard(table, &check.guard, now)?);
                 if self.deletes {
                     let absent = [body::absent(table, now)];
                     let condition = Condition::all(condition.into_iter().chain(absent).collect());
@@ -344,16 +307,6 @@ impl<'a> Participant<'a> {
 /// Whether an update may change the unique values of its row.
 pub fn changes_unique(table: &Table, update: &Update) -> bool {
     let decides = |name: &Name| markers::unique_attributes(table).any(|own| own == name);
-    if update
-        .actions
-        .iter()
-        .any(|action| action.path().root().is_some_and(decides))
-    {
-        return true;
-    }
-    // A new row may have unique values that its key decides.
-    let mut item = table.item_of(&update.key);
-    update.upsert
-        && update::apply(&update.actions, &mut item).is_ok()
-        && !markers::stored_unique_values(table, &item).is_empty()
+    let mut roots = update.actions.iter().map(|action| action.path().root());
+    roots.any(|root| root.is_some_and(decides))
 }

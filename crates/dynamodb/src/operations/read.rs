@@ -24,15 +24,12 @@ pub async fn get<T: Transport>(client: &Client<'_, T>, get: &Get, now: i64) -> R
     table.check_key(&get.key)?;
     let body = body::get(&client.shared.config, get);
     let item = read_row(client, table, &get.key, &body).await?;
-    let mut item = table.live(item, now);
-    if let Some(item) = &mut item {
-        table.project(item, get.attributes.as_deref());
-    }
+    let item = table.projected(table.live(item, now), get.attributes.as_deref());
     Ok(Reply::Item(item))
 }
 
 /// Reads the row of a key, expired or not.
-pub async fn read_row<T: Transport>(
+async fn read_row<T: Transport>(
     client: &Client<'_, T>,
     table: &Table,
     key: &Key,

@@ -25,7 +25,7 @@ use crate::operations::write::{applied, check_empty};
 use crate::operations::{catalog, tables};
 use crate::transport::Transport;
 use crate::transport::error::Cause;
-use crate::wire::errors::{ErrorClass, Failure, Progress, Refusal};
+use crate::wire::errors::{ErrorClass, ErrorResponse, Failure, Progress};
 use crate::wire::response::{CancellationReason, Snapshot};
 use crate::wire::{body, transaction as wire};
 
@@ -327,7 +327,7 @@ async fn explain<T: Transport>(
 fn read_error<T: Transport>(
     client: &Client<'_, T>,
     get: &TransactionGet,
-    refusal: &Refusal,
+    refusal: &ErrorResponse,
     now: i64,
 ) -> Result<Error> {
     let cancelled = Cancelled {

@@ -47,25 +47,20 @@ pub async fn update<T: Transport>(
     row: Option<Stored>,
     now: i64,
 ) -> Result<Reply> {
-    let mut has_whole_table_index = true;
-    if !update.table.unique.is_empty() {
-        update.check()?;
-        let table = catalog::for_writes(client, &update.table).await?;
-        has_whole_table_index = table.is_some();
-        let table = table.unwrap_or_else(|| Arc::clone(&update.table));
-        if changes_unique(&table, update) {
-            if has_whole_table_index {
-                let write = TransactionWrite::Update(update.clone());
-                return commit(client, &write, table, row, now).await;
-            }
-        } else {
-            has_whole_table_index = true;
-        }
+    if update.table.unique.is_empty() {
+        return write::update(client, update, now).await;
+    }
+    update.check()?;
+    let marked = catalog::for_writes(client, &update.table).await?;
+    if !changes_unique(marked.as_ref().unwrap_or(&update.table), update) {
+        return write::update(client, update, now).await;
+    }
+    if let Some(table) = marked {
+        let write = TransactionWrite::Update(update.clone());
+        return commit(client, &write, table, row, now).await;
     }
     let reply = write::update(client, update, now).await?;
-    if !has_whole_table_index {
-        put_missing_markers(client, &update.table, &[&update.key], now).await?;
-    }
+    put_missing_markers(client, &update.table, &[&update.key], now).await?;
     Ok(reply)
 }
 
@@ -116,8 +111,7 @@ pub async fn transact<T: Transport>(
     for (table, key) in unmarked {
         put_missing_markers(client, table, &[key], now).await?;
     }
-    let items = participants.into_iter().map(Participant::returned);
-    Ok(Reply::Items(items.collect()))
+    Ok(Reply::Items(vec![None; participants.len()]))
 }
 
 /// Puts the markers of rows that were written without, if there is a table of markers since.

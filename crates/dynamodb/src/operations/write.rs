@@ -11,10 +11,10 @@ use mintkey_store::{
 use crate::client::{Client, Effect, Output};
 use crate::operations::read::{own_row, stored};
 use crate::transport::Transport;
-use crate::wire::errors::{ErrorClass, ErrorContext, Failure, Progress, Refusal};
+use crate::wire::errors::{ErrorClass, ErrorContext, ErrorResponse, Failure, Progress};
 use crate::wire::{body, response as wire};
 
-/// The attempts of an upsert whose row changes between its two calls.
+/// How often an update is sent to a row whose nulls change.
 const ATTEMPTS: usize = 5;
 
 /// A write with a guard, which the stored row may refuse.
@@ -22,24 +22,15 @@ pub struct GuardedWrite<'a> {
     pub table: &'a Arc<Table>,
     pub key: &'a Key,
     pub guard: &'a Guard,
-    /// Whether it needs a row, whatever the guard says.
-    pub needs_row: bool,
 }
 
 impl GuardedWrite<'_> {
     /// The error if the guard refuses this stored row.
     pub fn check(&self, stored: Option<&Item>) -> Result<()> {
-        if self.needs_row && stored.is_none() && self.guard.version.is_none() {
-            return Err(Error::gone(self.table, self.key, false));
-        }
         // The server has accepted the condition, so both it and the row are small.
         let mut ask = || Ok::<(), Error>(());
         let work = &mut Work::new(&mut ask);
-        self.guard.check(self.table, self.key, stored, work)?;
-        if self.needs_row && stored.is_none() {
-            return Err(Error::gone(self.table, self.key, true));
-        }
-        Ok(())
+        self.guard.check(self.table, self.key, stored, work)
     }
 
     /// The error for a write that the server refused because of this stored row.
@@ -58,7 +49,7 @@ impl GuardedWrite<'_> {
     async fn conflicting_row<T: Transport>(
         &self,
         client: &Client<'_, T>,
-        refusal: &mut Refusal,
+        refusal: &mut ErrorResponse,
         now: i64,
     ) -> Result<Option<Item>> {
         let row = match refusal.item.take() {
@@ -109,7 +100,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
     let (table, guard, key) = (&put.table, &put.guard, &put.key);
     put.check(table, MAX_ITEM)?;
     table.check_indexed(&put.item)?;
-    let condition = body::guard(table, guard, now, false)?;
+    let condition = body::guard(table, guard, now)?;
     let body = body::put(&client.shared.config, table, &put.item, condition.as_ref());
     let errors = client.errors(table, Some(key));
     let mut refusal = match client.call("PutItem", &body, effect(guard, true)).await {
@@ -120,12 +111,7 @@ pub async fn put<T: Transport>(client: &Client<'_, T>, put: &Put, now: i64) -> R
         Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => refusal,
         Err(failure) => return Err(errors.failed(failure)),
     };
-    let write = GuardedWrite {
-        table,
-        key,
-        guard,
-        needs_row: false,
-    };
+    let write = GuardedWrite { table, key, guard };
     let stored = write.conflicting_row(client, &mut refusal, now).await?;
     if refusal.uncertain {
         if stored.as_ref() == Some(&*put.item) {
@@ -148,7 +134,7 @@ pub async fn delete<T: Transport>(
 ) -> Result<Reply> {
     let (table, guard, key) = (&delete.table, &delete.guard, &delete.key);
     delete.check()?;
-    let condition = body::guard(table, guard, now, false)?;
+    let condition = body::guard(table, guard, now)?;
     let config = &client.shared.config;
     let body = if delete.returns_old {
         // DynamoDB Local returns a row from several concurrent deletions unless they have conditions.
@@ -178,12 +164,7 @@ pub async fn delete<T: Transport>(
         Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => refusal,
         Err(failure) => return Err(errors.failed(failure)),
     };
-    let write = GuardedWrite {
-        table,
-        key,
-        guard,
-        needs_row: false,
-    };
+    let write = GuardedWrite { table, key, guard };
     if delete.returns_old && refusal.item.is_none() && write.check(None).is_ok() {
         return Ok(Reply::Item(None));
     }
@@ -259,7 +240,6 @@ fn refused_for_nulls(update: &Update, row: Option<&Item>) -> Option<Update> {
         table: &update.table,
         key: &update.key,
         guard: &update.guard,
-        needs_row: !update.upsert,
     };
     write.check(row).ok()?;
     without_nulls(update, row?)
@@ -288,10 +268,7 @@ async fn send_update<T: Transport>(
     now: i64,
 ) -> Result<Reply> {
     let (table, guard, key) = (&update.table, &update.guard, &update.key);
-    let needs_row = !update.upsert;
-    let sent_guard = update_guard(update);
-    // An expired row must not be changed: its other attributes would live on.
-    let condition = body::guard(table, &sent_guard, now, true)?;
+    let condition = body::guard(table, &update_guard(update), now)?;
     let body = body::update(&client.shared.config, update, condition.as_ref());
     let errors = client.errors(table, Some(key));
     let effect = if update.returning == Returning::Old {
@@ -300,67 +277,35 @@ async fn send_update<T: Transport>(
     } else {
         effect(guard, body::is_idempotent(&update.actions))
     };
-    let write = GuardedWrite {
-        table,
-        key,
-        guard,
-        needs_row,
+    let mut refusal = match client.call("UpdateItem", &body, effect).await {
+        Ok(output) => {
+            if update.returning == Returning::Nothing {
+                check_empty(&output, table, key)?;
+                return Ok(Reply::Done);
+            }
+            let item = attributes(&output, table, key)?;
+            if item.is_none() && update.returning == Returning::New {
+                return Err(output.unreadable().of(table).at(key));
+            }
+            return Ok(Reply::Item(item));
+        }
+        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => refusal,
+        Err(failure) => return Err(with_largest(errors.failed(failure), values, table)),
     };
-    for _ in 0..ATTEMPTS {
-        let mut refusal = match client.call("UpdateItem", &body, effect).await {
-            Ok(output) => {
-                if update.returning == Returning::Nothing {
-                    check_empty(&output, table, key)?;
-                    return Ok(Reply::Done);
-                }
-                let item = attributes(&output, table, key)?;
-                if item.is_none() && update.returning == Returning::New {
-                    return Err(output.unreadable().of(table).at(key));
-                }
-                return Ok(Reply::Item(item));
-            }
-            Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => {
-                refusal
-            }
-            Err(failure) => {
-                return Err(with_largest(errors.failed(failure), values, &update.table));
-            }
-        };
-        let has_row = refusal.item.is_some();
-        let stored = write.conflicting_row(client, &mut refusal, now).await?;
-        let is_expired = has_row && stored.is_none() && write.check(None).is_ok();
-        if !is_expired {
-            return resolve_update(&errors, &refusal, &write, update, stored);
-        }
-        // An expired row refuses an upsert: it is replaced by a row that starts from the key.
-        if let Some(reply) = replace_expired(client, update, now).await? {
-            return Ok(reply);
-        }
-    }
-    let outcome = client.progress.get().outcome();
-    Err(Error::new(
-        ErrorKind::Unavailable(outcome),
-        "the row keeps changing while it is updated",
-    )
-    .advice("try again")
-    .of(table)
-    .at(key))
+    let write = GuardedWrite { table, key, guard };
+    let stored = write.conflicting_row(client, &mut refusal, now).await?;
+    resolve_update(&errors, &refusal, &write, update, stored)
 }
 
-/// The guard of an update that is sent: without an upsert, there must be a row. An attribute that is set unless it has a
-/// value must not be null, because the server takes a null for a value.
+/// The guard of an update that is sent. Without a row, the server would create one. An attribute that is set unless it has
+/// a value must not be null, because the server takes a null for a value.
 pub fn update_guard(update: &Update) -> Guard {
     let guard = update.guard.clone();
-    let row = if !update.upsert && guard.row == Row::Any {
-        Row::Present
-    } else {
-        guard.row
-    };
     let filled = update::filled_paths(&update.actions).into_iter();
     let no_nulls = filled.map(|path| Condition::IsType(path, ValueType::Null).negated());
     let condition = Condition::all(guard.condition.into_iter().chain(no_nulls).collect());
     Guard {
-        row,
+        row: Row::Present,
         condition,
         ..guard
     }
@@ -392,20 +337,11 @@ fn attributes<T: Transport>(
     item.transpose()
 }
 
-/// The reply to an update that has left this item, and whose row was absent or unchanged before.
-fn reply(update: &Update, item: Option<Item>) -> Reply {
-    match update.returning {
-        Returning::Nothing => Reply::Done,
-        Returning::Old => Reply::Item(None),
-        Returning::New => Reply::Item(item),
-    }
-}
-
 /// The result of an update that the stored row refused: an error, unless the row shows that an earlier attempt was
 /// carried out.
 fn resolve_update(
     errors: &ErrorContext<'_>,
-    refusal: &Refusal,
+    refusal: &ErrorResponse,
     write: &GuardedWrite<'_>,
     update: &Update,
     stored: Option<Item>,
@@ -423,15 +359,14 @@ fn resolve_update(
             .as_ref()
             .is_some_and(|stored| is_result(&update.actions, stored))
         {
-            return Ok(reply(update, stored));
+            return Ok(match update.returning {
+                Returning::Nothing => Reply::Done,
+                Returning::Old => Reply::Item(None),
+                Returning::New => Reply::Item(stored),
+            });
         }
     }
     Err(write.refused(stored))
-}
-
-/// The result of an upsert of an absent row.
-pub fn replacement(update: &Update) -> Result<Item> {
-    applied(update, None)
 }
 
 /// The item that an update makes of a row, or of an absent one.
@@ -442,44 +377,6 @@ pub fn applied(update: &Update, row: Option<Item>) -> Result<Item> {
     check_item(&item, table, MAX_ITEM).map_err(|error| error.at(key))?;
     table.check_indexed(&item)?;
     Ok(item)
-}
-
-/// Replaces an expired row by the result of an upsert; `None` if the row is no longer expired.
-async fn replace_expired<T: Transport>(
-    client: &Client<'_, T>,
-    update: &Update,
-    now: i64,
-) -> Result<Option<Reply>> {
-    let (table, key) = (&update.table, &update.key);
-    let item = replacement(update)?;
-    let condition = body::absent(table, now);
-    let body = body::put(&client.shared.config, table, &item, Some(&condition));
-    let errors = client.errors(table, Some(key));
-    // An equal row may be the result of another writer's equal update: that one counted, and this one not.
-    let effect = if body::is_idempotent(&update.actions) {
-        Effect::Idempotent
-    } else {
-        Effect::Once
-    };
-    match client.call("PutItem", &body, effect).await {
-        Ok(output) => {
-            check_empty(&output, table, key)?;
-        }
-        Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::ConditionFailed => {
-            if !refusal.uncertain {
-                return Ok(None);
-            }
-            let stored = refusal
-                .item
-                .clone()
-                .map(|item| body::strip_whole_table_key(table, item));
-            if stored.as_ref() != Some(&item) {
-                return Err(errors.refused(&refusal));
-            }
-        }
-        Err(failure) => return Err(errors.failed(failure)),
-    }
-    Ok(Some(reply(update, Some(item))))
 }
 
 /// Checks the values that an update sets, as far as they can be checked without the row.

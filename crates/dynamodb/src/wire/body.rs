@@ -451,13 +451,12 @@ pub fn absent(table: &Table, now: i64) -> Condition {
     or(missing, expired(table, now))
 }
 
-/// A guard as a condition on the stored row, expired or not. With `live` an expired row never meets it, even if a
-/// missing row would.
+/// A guard as a condition on the stored row, expired or not.
 ///
 /// # Errors
 ///
 /// `Unsupported` if an expression cannot say the condition.
-pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Result<Option<Condition>> {
+pub fn guard(table: &Table, guard: &Guard, now: i64) -> Result<Option<Condition>> {
     if let Some(condition) = &guard.condition
         && condition.is_local()
     {
@@ -472,7 +471,8 @@ pub fn guard(table: &Table, guard: &Guard, now: i64, live: bool) -> Result<Optio
     }
     let expired = expired(table, now);
     let mut parts = Vec::new();
-    let mut needs_live = live;
+    // Whether an expired row must not meet it.
+    let mut needs_live = false;
     match guard.row {
         Row::Any => {}
         Row::Absent => parts.push(absent(table, now)),

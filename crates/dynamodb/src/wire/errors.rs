@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use mintkey_runtime::untrusted;
 use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Remedy, Table};
 
 use crate::config::Config;
@@ -38,7 +39,7 @@ impl Progress {
 /// Why a call failed.
 pub enum Failure {
     /// There was an error response, of DynamoDB or of another server.
-    Refused(Box<Refusal>),
+    Refused(Box<ErrorResponse>),
     /// Everything else.
     Failed(Error),
 }
@@ -58,7 +59,7 @@ impl From<Error> for Failure {
 
 /// An error response.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// What it means.
     pub class: ErrorClass,
     /// The exception's name; empty if the response is not DynamoDB's.
@@ -157,7 +158,7 @@ impl ErrorClass {
     }
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// Parses an error response. `secrets` are not shown, even if the response repeats them.
     pub fn parse(response: &Response, secrets: &[&str]) -> Self {
         let mut refusal = Self {
@@ -304,7 +305,7 @@ pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome
         Cause::Damaged => unavailable("the response is damaged: its checksum is wrong".to_owned())
             .advice("check proxies and gateways before the server"),
         Cause::Untrusted(reason) => {
-            let error = Error::configuration(format!("{address}: no trusted connection: {reason}"));
+            let error = untrusted(address, reason);
             match outcome {
                 Outcome::NotApplied => error,
                 // An earlier attempt was sent.
@@ -351,9 +352,9 @@ pub fn without_table(config: &Config, failure: Failure) -> Error {
 }
 
 /// The error for an error response that concerns the server or the credentials, and no table.
-fn general(config: &Config, refusal: &Refusal, outcome: Outcome) -> Option<Error> {
+fn general(config: &Config, refusal: &ErrorResponse, outcome: Outcome) -> Option<Error> {
     let address = &config.address;
-    let Refusal { code, message, .. } = refusal;
+    let ErrorResponse { code, message, .. } = refusal;
     let description = refusal.description();
     let unavailable = |text: &str| {
         Error::new(
@@ -412,14 +413,14 @@ impl ErrorContext<'_> {
     }
 
     /// The error for an error response that has no special meaning for the request.
-    pub fn refused(&self, refusal: &Refusal) -> Error {
+    pub fn refused(&self, refusal: &ErrorResponse) -> Error {
         self.named(self.explain(refusal))
     }
 
-    fn explain(&self, refusal: &Refusal) -> Error {
+    fn explain(&self, refusal: &ErrorResponse) -> Error {
         let address = &self.config.address;
         let outcome = self.progress.get().outcome();
-        let Refusal { code, message, .. } = refusal;
+        let ErrorResponse { code, message, .. } = refusal;
         let description = refusal.description();
         let unavailable = |text: &str| {
             Error::new(

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::result;
 
-use mintkey_store::json::{Base64, Decimal, push_base64, push_list, push_string};
+use mintkey_store::json::{Base64, Decimal, TextSeed, push_base64, push_list, push_string};
 use mintkey_store::names::Names;
-use mintkey_store::{Item, Map, Name, Number, Value};
+use mintkey_store::{Item, Map, Number, Value};
 use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -111,32 +111,13 @@ impl<'de> Visitor<'de> for MapSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> result::Result<Map, A::Error> {
         let mut pairs = Vec::with_capacity(8);
-        while let Some(name) = entries.next_key_seed(NameSeed(self.0))? {
+        while let Some(name) = entries.next_key_seed(TextSeed {
+            expected: "a name",
+            read: |name: &str| Ok(self.0.shared(name)),
+        })? {
             pairs.push((name, entries.next_value_seed(ValueSeed(self.0))?));
         }
         Ok(Map::from_pairs(pairs))
-    }
-}
-
-struct NameSeed<'a>(&'a mut Names);
-
-impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
-    type Value = Name;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> result::Result<Name, D::Error> {
-        from.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NameSeed<'_> {
-    type Value = Name;
-
-    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> result::Result<Name, E> {
-        Ok(self.0.shared(name))
     }
 }
 
@@ -236,6 +217,8 @@ impl<'de> Visitor<'de> for ListSeed<'_> {
 
 #[cfg(test)]
 mod tests {
+    use mintkey_store::Name;
+
     use super::*;
 
     fn parse(text: &str) -> Option<Item> {

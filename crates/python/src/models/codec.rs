@@ -23,7 +23,7 @@ use crate::panics::caught;
 use crate::store::PyRequest;
 use crate::values::action::PyAction;
 use crate::values::condition::PyCondition;
-use crate::values::convert::{Kind, from_value, plain_error, to_value};
+use crate::values::convert::{Kind, plain_error, to_value};
 use crate::values::item::{PyItem, PyKey};
 
 /// The compiled schema of a model.
@@ -148,12 +148,7 @@ impl Codec {
 
     /// The encoded values of an instance, for a map that contains it.
     fn plain<'py>(&self, values: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-        let item = self.encode(values, None, false, None)?;
-        let dict = PyDict::new(values.py());
-        for (name, value) in &*item.0 {
-            dict.set_item(&**name, from_value(values.py(), value)?)?;
-        }
-        Ok(dict)
+        self.encode(values, None, false, None)?.to_dict(values.py())
     }
 
     /// An instance's values out of a stored item; attributes that the model lacks are left out.
@@ -234,36 +229,27 @@ impl Codec {
 
     /// Creates the table, or adds the indexes that it lacks.
     fn create_table(&self, py: Python<'_>) -> PyResult<PyRequest> {
-        Ok(PyRequest::now(Operation::CreateTable(
-            self.table(py)?.clone(),
-        )))
+        self.about_table(py, Operation::CreateTable)
     }
 
     /// Drops the unique values with these names.
     fn drop_unique(&self, py: Python<'_>, names: Vec<String>) -> PyResult<PyRequest> {
-        let table = self.table(py)?.clone();
-        Ok(PyRequest::now(Operation::DropUnique(table, names)))
+        self.about_table(py, |table| Operation::DropUnique(table, names))
     }
 
     /// Asks for the indexes that the table lacks and that will refuse rows.
     fn refusing_indexes(&self, py: Python<'_>) -> PyResult<PyRequest> {
-        Ok(PyRequest::now(Operation::RefusingIndexes(
-            self.table(py)?.clone(),
-        )))
+        self.about_table(py, Operation::RefusingIndexes)
     }
 
     /// Asks whether the table is there.
     fn table_exists(&self, py: Python<'_>) -> PyResult<PyRequest> {
-        Ok(PyRequest::now(Operation::TableExists(
-            self.table(py)?.clone(),
-        )))
+        self.about_table(py, Operation::TableExists)
     }
 
     /// Drops the table.
     fn delete_table(&self, py: Python<'_>) -> PyResult<PyRequest> {
-        Ok(PyRequest::now(Operation::DeleteTable(
-            self.table(py)?.clone(),
-        )))
+        self.about_table(py, Operation::DeleteTable)
     }
 
     /// Reads one item: with `attributes` only these and the key.
@@ -358,7 +344,6 @@ impl Codec {
                 key,
                 actions,
                 guard: Self::guard("present", version, guard.or(condition)),
-                upsert: false,
                 returning: Returning::Nothing,
             }));
             let merged = PyItem::from(merged);
@@ -390,7 +375,6 @@ impl Codec {
             key: (*key.0).clone(),
             actions: compiled,
             guard: Self::guard("present", version, condition),
-            upsert: false,
             returning: if return_old {
                 Returning::Old
             } else {

@@ -12,7 +12,7 @@ use crate::models::codec::Codec;
 use crate::models::fields::Field;
 use crate::panics::caught;
 use crate::values::convert::{Kind, from_stored, refuses, to_stored};
-use crate::values::refusal::{Converted, Refusal};
+use crate::values::unstorable::{Converted, Unstorable};
 
 impl Codec {
     /// The item of an instance's values, checked.
@@ -146,13 +146,13 @@ impl Codec {
         converted: Converted<T>,
     ) -> PyResult<T> {
         converted.map_err(|refusal| match refusal {
-            Refusal::Reason(reason) => self.invalid(py, field, &reason),
-            Refusal::Raised(error) if refuses(&error, py) => {
+            Unstorable::Reason(reason) => self.invalid(py, field, &reason),
+            Unstorable::Raised(error) if refuses(&error, py) => {
                 let invalid = self.invalid(py, field, &shortened(&error.value(py).to_string()));
                 invalid.set_cause(py, Some(error));
                 invalid
             }
-            Refusal::Raised(error) => error,
+            Unstorable::Raised(error) => error,
         })
     }
 
@@ -232,12 +232,22 @@ impl Codec {
             .iter()
             .find(|field| field.alias == attribute.name)
             .map_or("", |field| &field.label);
-        match to_stored(Kind::of_key(attribute.kind), object) {
-            Ok(Some(value)) => KeyValue::from_value(&value, attribute.kind)
-                .ok_or_else(|| self.invalid_at(py, label, "this cannot be a key")),
-            Ok(None) => Err(self.invalid_at(py, label, "a key needs a value")),
-            Err(Refusal::Reason(reason)) => Err(self.invalid_at(py, label, &reason)),
-            Err(Refusal::Raised(error)) => Err(error),
-        }
+        let stored = self.labelled(py, label, to_stored(Kind::of_key(attribute.kind), object))?;
+        let value = stored.ok_or_else(|| self.invalid_at(py, label, "a key needs a value"))?;
+        KeyValue::from_value(&value, attribute.kind)
+            .ok_or_else(|| self.invalid_at(py, label, "this cannot be a key"))
+    }
+
+    /// The result of a conversion; a refusal names the attribute of this name.
+    pub(super) fn labelled<T>(
+        &self,
+        py: Python<'_>,
+        label: &str,
+        converted: Converted<T>,
+    ) -> PyResult<T> {
+        converted.map_err(|refusal| match refusal {
+            Unstorable::Reason(reason) => self.invalid_at(py, label, &reason),
+            Unstorable::Raised(error) => error,
+        })
     }
 }

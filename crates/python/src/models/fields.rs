@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::values::convert::{Kind, TUPLE, from_stored, listed_set, refuses, to_stored};
-use crate::values::refusal::Refusal;
+use crate::values::unstorable::Unstorable;
 
 /// An attribute.
 pub(super) struct Field {
@@ -23,10 +23,10 @@ pub(super) struct Field {
 }
 
 impl Field {
-    pub(super) fn encode(&self, object: &Bound<'_, PyAny>) -> Result<Option<Value>, Refusal> {
+    pub(super) fn encode(&self, object: &Bound<'_, PyAny>) -> Result<Option<Value>, Unstorable> {
         match &self.convert {
             None if self.kind == Kind::List && object.is_instance_of::<PyTuple>() => {
-                Err(Refusal::Reason(TUPLE.into()))
+                Err(Unstorable::Reason(TUPLE.into()))
             }
             None => to_stored(self.kind, object),
             Some((encode, _)) => to_stored(self.kind, &encode.bind(object.py()).call1((object,))?),
@@ -43,7 +43,7 @@ impl Field {
     pub(super) fn fitted<'py>(
         &self,
         object: Bound<'py, PyAny>,
-    ) -> Result<Bound<'py, PyAny>, Refusal> {
+    ) -> Result<Bound<'py, PyAny>, Unstorable> {
         match &self.structure {
             None => Ok(object),
             Some((fitted, _)) => Ok(fitted.bind(object.py()).call1((object,))?),
@@ -68,12 +68,12 @@ impl Field {
         let value = merged
             .bind(py)
             .call1((stored, plain))
-            .map_err(Refusal::from);
+            .map_err(Unstorable::from);
         match value.and_then(|value| to_stored(self.kind, &value)) {
             Ok(value) => Ok(value.unwrap_or_else(|| new.clone())),
-            Err(Refusal::Reason(_)) => Ok(new.clone()),
-            Err(Refusal::Raised(error)) if refuses(&error, py) => Ok(new.clone()),
-            Err(Refusal::Raised(error)) => Err(error),
+            Err(Unstorable::Reason(_)) => Ok(new.clone()),
+            Err(Unstorable::Raised(error)) if refuses(&error, py) => Ok(new.clone()),
+            Err(Unstorable::Raised(error)) => Err(error),
         }
     }
 
@@ -142,7 +142,9 @@ impl Field {
         };
         match self.encode(&object) {
             Ok(new) => self.differs(py, old, new.as_ref()),
-            Err(Refusal::Raised(error)) if !error.is_instance_of::<PyException>(py) => Err(error),
+            Err(Unstorable::Raised(error)) if !error.is_instance_of::<PyException>(py) => {
+                Err(error)
+            }
             Err(_) => match old {
                 Some(old) => Ok(!self.is_untouched(py, old, &object)?),
                 None => Ok(true),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use mintkey_store::Table;
+use mintkey_store::{Operation, Table};
 use pyo3::prelude::*;
 
 use crate::errors::from_store;
 use crate::models::codec::Codec;
+use crate::store::PyRequest;
 
 impl Codec {
     /// Sets the expiry of a table that has none.
@@ -19,6 +20,15 @@ impl Codec {
                 })
             });
         }
+    }
+
+    /// A request about the table as a whole.
+    pub(super) fn about_table(
+        &self,
+        py: Python<'_>,
+        operation: impl FnOnce(Arc<Table>) -> Operation,
+    ) -> PyResult<PyRequest> {
+        Ok(PyRequest::now(operation(self.table(py)?.clone())))
     }
 
     /// The table; an error if the model is abstract.

@@ -8,7 +8,6 @@ use pyo3::prelude::*;
 use crate::models::codec::Codec;
 use crate::models::fields::Selected;
 use crate::values::convert::{Kind, to_stored};
-use crate::values::refusal::Refusal;
 
 impl Codec {
     /// The read of the item with these encoded values.
@@ -46,13 +45,11 @@ impl Codec {
     fn unique_value(&self, attribute: &Name, object: &Bound<'_, PyAny>) -> PyResult<KeyValue> {
         let py = object.py();
         let label = self.label(attribute);
-        match to_stored(Kind::Any, object) {
-            Ok(Some(Value::String(text))) => Ok(KeyValue::String(text)),
-            Ok(Some(Value::Number(number))) => Ok(KeyValue::Number(number)),
-            Ok(Some(Value::Binary(bytes))) => Ok(KeyValue::Binary(bytes)),
-            Ok(_) => Err(self.invalid_at(py, label, "a unique value is text, a number or bytes")),
-            Err(Refusal::Reason(reason)) => Err(self.invalid_at(py, label, &reason)),
-            Err(Refusal::Raised(error)) => Err(error),
+        match self.labelled(py, label, to_stored(Kind::Any, object))? {
+            Some(Value::String(text)) => Ok(KeyValue::String(text)),
+            Some(Value::Number(number)) => Ok(KeyValue::Number(number)),
+            Some(Value::Binary(bytes)) => Ok(KeyValue::Binary(bytes)),
+            _ => Err(self.invalid_at(py, label, "a unique value is text, a number or bytes")),
         }
     }
 

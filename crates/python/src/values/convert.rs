@@ -16,7 +16,7 @@ use pyo3::types::{
 };
 
 use crate::values::elements::{each, each_entry};
-use crate::values::refusal::{Converted, Refusal, type_name};
+use crate::values::unstorable::{Converted, Unstorable, type_name};
 
 /// Why a tuple is refused, except as the value of an attribute of tuples.
 pub const TUPLE: &str = "a tuple would be read as a list: use a list";
@@ -100,7 +100,7 @@ impl Kind {
 }
 
 fn refuse<T>(reason: impl Into<String>) -> Converted<T> {
-    Err(Refusal::Reason(reason.into()))
+    Err(Unstorable::Reason(reason.into()))
 }
 
 fn wrong_type<T>(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<T> {
@@ -196,7 +196,8 @@ pub fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
         return parsed(&int.call_method1("__format__", (object, "d"))?);
     }
     if let Ok(float) = object.cast::<PyFloat>() {
-        return Number::from_f64(float.value()).map_err(|error| Refusal::Reason(error.to_string()));
+        return Number::from_f64(float.value())
+            .map_err(|error| Unstorable::Reason(error.to_string()));
     }
     let decimal = decimal_type(py)?;
     if object.is_instance(decimal)? {
@@ -208,7 +209,7 @@ pub fn number(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Number> {
 fn parsed(text: &Bound<'_, PyAny>) -> Converted<Number> {
     let text: String = text.extract()?;
     text.parse::<Number>()
-        .map_err(|error| Refusal::Reason(error.to_string()))
+        .map_err(|error| Unstorable::Reason(error.to_string()))
 }
 
 fn is_set(object: &Bound<'_, PyAny>) -> bool {
@@ -220,45 +221,34 @@ fn set(kind: Kind, object: &Bound<'_, PyAny>) -> Converted<Option<Value>> {
     if !is_set(object) {
         return wrong_type(kind, object);
     }
-    let (value, count, distinct) = match kind {
-        Kind::StringSet => {
-            let mut set = BTreeSet::new();
-            let count = each(object, |_, member| match member.cast::<PyString>() {
-                Ok(text) => {
-                    set.insert(string(text)?);
-                    Ok(())
-                }
-                Err(_) => refuse("expected a set of str, but a member is of another type"),
-            })?;
-            let distinct = set.len();
-            (Value::StringSet(set), count, distinct)
-        }
-        Kind::NumberSet => {
-            let mut set = BTreeSet::new();
-            let count = each(object, |_, member| {
-                set.insert(number(Kind::Number, &member)?);
-                Ok(())
-            })?;
-            let distinct = set.len();
-            (Value::NumberSet(set), count, distinct)
-        }
-        _ => {
-            let mut set = BTreeSet::new();
-            let count = each(object, |_, member| {
-                set.insert(binary(Kind::Binary, &member)?);
-                Ok(())
-            })?;
-            let distinct = set.len();
-            (Value::BinarySet(set), count, distinct)
-        }
+    let text = |member: &Bound<'_, PyAny>| match member.cast::<PyString>() {
+        Ok(text) => string(text),
+        Err(_) => refuse("expected a set of str, but a member is of another type"),
     };
+    Ok(match kind {
+        Kind::StringSet => members(object, text)?.map(Value::StringSet),
+        Kind::NumberSet => members(object, |own| number(Kind::Number, own))?.map(Value::NumberSet),
+        _ => members(object, |own| binary(Kind::Binary, own))?.map(Value::BinarySet),
+    })
+}
+
+/// The members of a set, each read like this; none for an empty one.
+fn members<T: Ord>(
+    object: &Bound<'_, PyAny>,
+    read: impl Fn(&Bound<'_, PyAny>) -> Converted<T>,
+) -> Converted<Option<BTreeSet<T>>> {
+    let mut set = BTreeSet::new();
+    let count = each(object, |_, member| {
+        set.insert(read(&member)?);
+        Ok(())
+    })?;
     // Python compares a float and a Decimal by their exact values, and floats are stored as their shortest text.
-    if distinct < count {
+    if set.len() < count {
         return refuse(
             "two members of the set are stored as the same value, such as 0.1 and Decimal(\"0.1\"): remove one of them",
         );
     }
-    Ok((count > 0).then_some(value))
+    Ok((count > 0).then_some(set))
 }
 
 /// The stored value of any Python value that needs no attribute to be understood.
@@ -345,11 +335,11 @@ fn map(dict: &Bound<'_, PyDict>, level: usize) -> Converted<Value> {
 }
 
 /// The refusal of an element, with its path; of a long path only the end.
-fn within(place: &str, refusal: Refusal) -> Refusal {
+fn within(place: &str, refusal: Unstorable) -> Unstorable {
     const LONGEST: usize = 400;
     match refusal {
-        Refusal::Reason(reason) if reason.len() < LONGEST => {
-            Refusal::Reason(format!("in [{}]: {reason}", brief(place)))
+        Unstorable::Reason(reason) if reason.len() < LONGEST => {
+            Unstorable::Reason(format!("in [{}]: {reason}", brief(place)))
         }
         other => other,
     }
@@ -428,39 +418,29 @@ pub fn from_value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, Py
             }
             list.into_any()
         }
-        Value::Map(map) => {
-            let dict = PyDict::new(py);
-            for (name, value) in map {
-                dict.set_item(&**name, from_value(py, value)?)?;
-            }
-            dict.into_any()
-        }
-        Value::StringSet(members) => {
-            let set = PySet::empty(py)?;
-            for member in members {
-                set.add(member)?;
-            }
-            set.into_any()
-        }
+        Value::Map(map) => dict_of(py, map)?.into_any(),
+        Value::StringSet(members) => PySet::new(py, members)?.into_any(),
         Value::NumberSet(members) => {
-            let set = PySet::empty(py)?;
-            for member in members {
-                set.add(python_number(py, *member)?)?;
-            }
-            set.into_any()
+            let members = members.iter().map(|member| python_number(py, *member));
+            PySet::new(py, members.collect::<PyResult<Vec<_>>>()?)?.into_any()
         }
         Value::BinarySet(members) => {
-            let set = PySet::empty(py)?;
-            for member in members {
-                set.add(PyBytes::new(py, member))?;
-            }
-            set.into_any()
+            PySet::new(py, members.iter().map(|member| PyBytes::new(py, member)))?.into_any()
         }
     })
 }
 
+/// The values of a map by their names.
+pub fn dict_of<'py>(py: Python<'py>, map: &Map) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, value) in map {
+        dict.set_item(&**name, from_value(py, value)?)?;
+    }
+    Ok(dict)
+}
+
 /// `int` when integral, `float` when its shortest text is the number, else `Decimal`.
-pub fn python_number(py: Python<'_>, number: Number) -> PyResult<Bound<'_, PyAny>> {
+fn python_number(py: Python<'_>, number: Number) -> PyResult<Bound<'_, PyAny>> {
     if let Some(small) = number.to_i64() {
         return Ok(small.into_pyobject(py)?.into_any());
     }
@@ -513,9 +493,9 @@ pub fn is_plain(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// The error for a refused value when no model is known.
-pub fn plain_error(refusal: Refusal) -> PyErr {
+pub fn plain_error(refusal: Unstorable) -> PyErr {
     match refusal {
-        Refusal::Reason(reason) => PyTypeError::new_err(reason),
-        Refusal::Raised(error) => error,
+        Unstorable::Reason(reason) => PyTypeError::new_err(reason),
+        Unstorable::Raised(error) => error,
     }
 }

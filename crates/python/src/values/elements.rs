@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::values::refusal::{Converted, Refusal, type_name};
+use crate::values::unstorable::{Converted, Unstorable, type_name};
 
 /// Gives each element of a list, tuple or set, with its position; returns their number.
 pub fn each<'py>(
@@ -69,16 +69,16 @@ pub fn each_entry<'py>(
 }
 
 /// The refusal for an exception of Python between two elements.
-fn raised(object: &Bound<'_, PyAny>, error: PyErr) -> Refusal {
+fn raised(object: &Bound<'_, PyAny>, error: PyErr) -> Unstorable {
     let py = object.py();
     if error.is_instance_of::<PyRuntimeError>(py) && !error.is_instance_of::<PyRecursionError>(py) {
         return changed(object, &error.value(py).to_string());
     }
-    Refusal::Raised(error)
+    Unstorable::Raised(error)
 }
 
-fn changed(object: &Bound<'_, PyAny>, how: &str) -> Refusal {
-    Refusal::Reason(format!(
+fn changed(object: &Bound<'_, PyAny>, how: &str) -> Unstorable {
+    Unstorable::Reason(format!(
         "the {} changed during save ({how}): save a copy of it",
         type_name(object)
     ))

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::exception::exception;
-use crate::values::convert::{from_value, plain_error, to_value};
+use crate::values::convert::{dict_of, from_value, plain_error, to_value};
 
 /// An item.
 #[pyclass(frozen, name = "Item", module = "mintkey._core")]
@@ -48,11 +48,7 @@ impl PyItem {
 
     /// The stored values by stored name.
     pub fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        for (name, value) in &*self.0 {
-            dict.set_item(&**name, from_value(py, value)?)?;
-        }
-        Ok(dict)
+        dict_of(py, &self.0)
     }
 
     /// The stored value under a stored name, or None.

@@ -7,5 +7,5 @@ pub mod convert;
 pub mod digest;
 mod elements;
 pub mod item;
-pub mod refusal;
 mod statement;
+pub mod unstorable;

@@ -8,7 +8,7 @@ use pyo3::types::{PyInt, PyString, PyTuple};
 use crate::exception::invalid_at_label;
 use crate::values::convert::{Kind, number, to_value};
 use crate::values::elements::each;
-use crate::values::refusal::Refusal;
+use crate::values::unstorable::Unstorable;
 
 /// The number of operands of a test or change with another attribute: that attribute, the label and the steps.
 const OTHER_ATTRIBUTE: usize = 3;
@@ -80,23 +80,23 @@ impl Statement {
 }
 
 /// The exception for operands of an attribute that no store can hold.
-pub fn refused(py: Python<'_>, label: &str, refusal: Refusal) -> PyErr {
+pub fn refused(py: Python<'_>, label: &str, refusal: Unstorable) -> PyErr {
     match refusal {
-        Refusal::Reason(reason) => invalid_at_label(py, label, &reason),
-        Refusal::Raised(error) => error,
+        Unstorable::Reason(reason) => invalid_at_label(py, label, &reason),
+        Unstorable::Raised(error) => error,
     }
 }
 
-fn unknown(name: &str) -> Refusal {
+fn unknown(name: &str) -> Unstorable {
     PyValueError::new_err(format!("there is no condition or action named {name:?}")).into()
 }
 
-fn operand(operands: &Bound<'_, PyTuple>, index: usize) -> Result<Value, Refusal> {
+fn operand(operands: &Bound<'_, PyTuple>, index: usize) -> Result<Value, Unstorable> {
     to_value(&operands.get_item(index)?, 1)
 }
 
 /// The values of a list.
-fn values(operands: &Bound<'_, PyTuple>) -> Result<Vec<Value>, Refusal> {
+fn values(operands: &Bound<'_, PyTuple>) -> Result<Vec<Value>, Unstorable> {
     let mut values = Vec::new();
     each(&operands.get_item(0)?, |_, value| {
         values.push(to_value(&value, 1)?);
@@ -111,7 +111,7 @@ pub fn test(
     name: &str,
     operands: &Bound<'_, PyTuple>,
     json: bool,
-) -> Result<Condition, Refusal> {
+) -> Result<Condition, Unstorable> {
     if json && matches!(name, "==" | "!=" | "is_in") {
         let texts = match name {
             "is_in" => values(operands)?,
@@ -189,7 +189,7 @@ fn other_path(operands: &Bound<'_, PyTuple>) -> PyResult<Option<Path>> {
 }
 
 /// The action that a change means.
-pub fn action(path: Path, name: &str, operands: &Bound<'_, PyTuple>) -> Result<Action, Refusal> {
+pub fn action(path: Path, name: &str, operands: &Bound<'_, PyTuple>) -> Result<Action, Unstorable> {
     Ok(match name {
         "set" => match other_path(operands)? {
             Some(from) => Action::SetFrom(path, from),
@@ -218,7 +218,7 @@ fn comparison(name: &str) -> Option<Comparison> {
     })
 }
 
-fn value_type(name: &str) -> Result<ValueType, Refusal> {
+fn value_type(name: &str) -> Result<ValueType, Unstorable> {
     Ok(match name {
         "string" => ValueType::String,
         "number" => ValueType::Number,

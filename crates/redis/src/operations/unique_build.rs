@@ -79,7 +79,6 @@ impl OperationContext<'_> {
                 key: key.clone(),
                 actions: Vec::new(),
                 guard: Guard::default(),
-                upsert: false,
                 returning: Returning::Nothing,
             };
             let context = *self;

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind as Io};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use mintkey_runtime::{Stop, untrusted_reason};
+use mintkey_runtime::{Stop, untrusted, untrusted_reason};
 use mintkey_store::{Error, ErrorKind, Outcome};
 use rustix::event::PollFlags;
 
@@ -62,10 +62,7 @@ impl TransportError {
             Self::Broken(cause) => {
                 let source = io::Error::new(cause.kind(), cause.to_string());
                 if let Some(reason) = untrusted_reason(cause) {
-                    return Error::configuration(format!(
-                        "{address}: no trusted connection: {reason}"
-                    ))
-                    .caused_by(source);
+                    return untrusted(address, &reason).caused_by(source);
                 }
                 let error = Error::new(
                     ErrorKind::Unavailable(outcome),

@@ -123,20 +123,16 @@ fn get_unique(
         unique: get.declaration(table)?,
         values: get.values.clone(),
     };
-    let mut item = table.live(holder(connection, layout, &claim)?, now);
-    if let Some(item) = &mut item {
-        table.project(item, get.attributes.as_deref());
-    }
+    let item = table.live(holder(connection, layout, &claim)?, now);
+    let item = table.projected(item, get.attributes.as_deref());
     Ok(Reply::Item(item))
 }
 
 /// Carries out a get.
 fn get(connection: &Connection, layout: &Layout, get: &Get, now: i64) -> Attempt<Reply> {
     layout.table.check_key(&get.key)?;
-    let mut item = live(connection, layout, &get.key, now)?;
-    if let Some(item) = &mut item {
-        layout.table.project(item, get.attributes.as_deref());
-    }
+    let item = live(connection, layout, &get.key, now)?;
+    let item = layout.table.projected(item, get.attributes.as_deref());
     Ok(Reply::Item(item))
 }
 
@@ -150,11 +146,8 @@ fn batch_get(
     let mut items = Vec::with_capacity(batch.keys.len());
     for key in &batch.keys {
         layout.table.check_key(key)?;
-        let mut item = live(connection, layout, key, now)?;
-        if let Some(item) = &mut item {
-            layout.table.project(item, batch.attributes.as_deref());
-        }
-        items.push(item);
+        let item = live(connection, layout, key, now)?;
+        items.push(layout.table.projected(item, batch.attributes.as_deref()));
     }
     Ok(Reply::Items(items))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::people::{
     absent, assert_email_held, assert_free, batch, by_email, change, delete, find_of, id, kinds,
-    people, person, prefix, row, table_with, unique, upsert, without_unique, write,
+    people, person, prefix, row, table_with, unique, without_unique, write,
 };
 use crate::fixture::{Reopen, tests};
 use crate::requests::{batch_put, get, insert, kind, put, put_of, run, string};
@@ -22,7 +22,6 @@ fn writers_without_the_declaration_follow_the_stored_one<F: Reopen>() {
     for operation in [
         put_of(&plain, person("b", "x"), Guard::default()),
         put_of(&plain, person("c", "x"), absent()),
-        upsert(&plain, "c", "email", "x".into()),
         Operation::Update(change(&plain, "b", "email", "x".into())),
         batch(
             &plain,

@@ -95,13 +95,6 @@ pub fn change(table: &Arc<Table>, id: &str, name: &str, value: Value) -> Update 
     }
 }
 
-pub fn upsert(table: &Arc<Table>, id: &str, name: &str, value: Value) -> Operation {
-    Operation::Update(Update {
-        upsert: true,
-        ..change(table, id, name, value)
-    })
-}
-
 pub fn delete(table: &Arc<Table>, id: &str) -> Operation {
     delete_of(table, self::id(id), Guard::default())
 }
@@ -150,7 +143,6 @@ pub fn ways_to_write(table: &Arc<Table>, id: &str, email: &str) -> Vec<Operation
     vec![
         put_of(table, person(id, email), absent()),
         put_of(table, person(id, email), Guard::default()),
-        upsert(table, id, "email", email.into()),
         batch(table, vec![batch_put(table, person(id, email), absent())]),
     ]
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::people::{
     absent, assert_email_held, assert_free, assert_held, batch, by_email, change, find, id, kinds,
-    people, person, prefix, row, table_with, unique, upsert, write,
+    people, person, prefix, row, table_with, unique, write,
 };
 use crate::fixture::{Fixture, tests};
 use crate::requests::{batch_put, get, insert, number, order, put, put_of, string};
@@ -40,7 +40,10 @@ fn absent_values_are_never_in_conflict<F: Fixture>() {
     }
     put(store, &table, person("a", "x")).unwrap();
     assert_email_held(
-        write(store, upsert(&table, "b", "email", "x".into())),
+        write(
+            store,
+            Operation::Update(change(&table, "b", "email", "x".into())),
+        ),
         "x",
         "a",
     );
@@ -269,9 +272,7 @@ fn values_that_cannot_be_unique_are_refused<F: Fixture>() {
         for operation in [
             put_of(&table, new(), absent()),
             put_of(&table, new(), Guard::default()),
-            upsert(&table, "c", "email", bad.clone()),
             batch(&table, vec![batch_put(&table, new(), absent())]),
-            upsert(&table, "b", "email", bad.clone()),
             Operation::Update(change(&table, "b", "email", bad.clone())),
         ] {
             let error = write(store, operation).unwrap_err();

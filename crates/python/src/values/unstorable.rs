@@ -3,21 +3,21 @@
 use pyo3::prelude::*;
 
 /// Why a value cannot be stored.
-pub enum Refusal {
+pub enum Unstorable {
     /// What is wrong with it.
     Reason(String),
     /// Code of Python raised while the value was read.
     Raised(PyErr),
 }
 
-impl From<PyErr> for Refusal {
+impl From<PyErr> for Unstorable {
     fn from(error: PyErr) -> Self {
         Self::Raised(error)
     }
 }
 
 /// The result of a conversion.
-pub type Converted<T> = Result<T, Refusal>;
+pub type Converted<T> = Result<T, Unstorable>;
 
 /// The name of an object's type, for messages.
 pub fn type_name(object: &Bound<'_, PyAny>) -> String {
