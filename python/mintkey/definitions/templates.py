@@ -220,11 +220,6 @@ class Template:
 
     # Values.
 
-    @property
-    def pattern(self) -> str:
-        """The template as it was declared."""
-        return self.text
-
     def built(self, stored: Mapping[str, Any]) -> str:
         """Return the text of encoded parts. Raises `InvalidValue` for a part that does not fit."""
         return self.prefix + "".join(

@@ -154,7 +154,7 @@ pub fn server_error(text: &str) -> Error {
         )
     } else if has_code("NOAUTH") || has_code("WRONGPASS") || text.contains("AUTH") {
         Error::configuration(
-            "Redis refuses this user or password: write user:password@ before the host, or :password@ for the default user",
+            "Redis refuses this user or password: put user:password@ before the host, or :password@ for the default user",
         )
     } else if text.contains("DB index is out of range") {
         Error::configuration(
