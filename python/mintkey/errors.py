@@ -389,7 +389,7 @@ def raised_by_signal_handler(error: BaseException) -> BaseException | None:
     """
     import signal  # loaded only for errors
 
-    codes = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {None}
+    codes = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     seen: BaseException | None = error
     while seen is not None:
         trace = seen.__traceback__
@@ -399,3 +399,12 @@ def raised_by_signal_handler(error: BaseException) -> BaseException | None:
             trace = trace.tb_next
         seen = seen.__cause__
     return None
+
+
+def _code(handler: Any) -> object:
+    """Return the code of a function, a method, a `functools.partial` or an object that can be called."""
+    while hasattr(handler, "func"):
+        handler = handler.func
+    if not hasattr(handler, "__code__") and callable(handler):
+        handler = type(handler).__call__
+    return getattr(handler, "__code__", None)

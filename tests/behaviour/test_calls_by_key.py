@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import mintkey
-from mintkey import Index, Model, ModelConfig
+from mintkey import Collection, Index, Model, ModelConfig
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import ConditionFailed, ConfigurationError, InvalidValue, KeyCollision, NotLoaded, VersionConflict
 from mintkey.fields import KeyField
@@ -139,30 +139,54 @@ async def test_delete_by_key_in_a_pipeline(do, rows):
 
 
 class Steady(Model):
-    model_config = ModelConfig(consistent=True)
+    model_config = ModelConfig(table="steady", consistent=True)
     pk = StringAttribute(partition_key=True)
     sk = StringAttribute(sort_key=True)
     kind = StringAttribute()
     by_kind = Index(partition_key="kind")
 
 
+class Loose(Model):
+    model_config = ModelConfig(table="steady")
+    pk = StringAttribute(partition_key=True)
+    sk = StringAttribute(sort_key=True, template="LOOSE#{note}")
+    note = StringAttribute()
+    kind = StringAttribute()
+    by_kind = Index(partition_key="kind")
+
+
 @pytest.fixture
 def sent(store, monkeypatch) -> list[bool]:
-    """The `consistent` of each read request of the model."""
+    """The `consistent` of each read request of the models."""
     seen: list[bool] = []
-    codec = Steady.__mintkey_schema__.codec
 
     class Spy:
+        def __init__(self, codec: Any) -> None:
+            self.codec = codec
+
         def __getattr__(self, name: str) -> Any:
             def call(*positional: Any, **named: Any) -> Any:
                 if "consistent" in named:
                     seen.append(named["consistent"])
-                return getattr(codec, name)(*positional, **named)
+                return getattr(self.codec, name)(*positional, **named)
 
             return call
 
-    monkeypatch.setattr(Steady.__mintkey_schema__, "codec", Spy())
+    for model in (Steady, Loose):
+        monkeypatch.setattr(model.__mintkey_schema__, "codec", Spy(model.__mintkey_schema__.codec))
     return seen
+
+
+@pytest.mark.parametrize("models", [(Steady,), (Steady, Loose), (Loose, Steady), (Loose,)])
+async def test_a_collection_reads_as_the_strictest_of_its_models(do, sent, models):
+    await do.save(Steady(pk="a", sk="1", kind="x"))
+    rows = Collection(models)
+    await do.iterate(rows.query(pk="a"))
+    await do.iterate(rows.query(pk="a", consistent=False))
+    await do.iterate(rows.query(pk="a", consistent=True))
+    # An index of DynamoDB has no consistent reads.
+    await do.iterate(rows.query(kind="x", index="by_kind"))
+    assert sent == [Steady in models, False, True, False]
 
 
 async def test_the_model_says_whether_reads_are_consistent(do, sent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,7 @@ def end_call(*_: object) -> None:
 
 
 @pytest.fixture(autouse=True)
-def handler() -> Iterator[None]:
+def own_handlers() -> Iterator[None]:
     before = signal.signal(signal.SIGUSR1, end_call), signal.signal(signal.SIGALRM, end_call)
     yield
     signal.signal(signal.SIGUSR1, before[0])
@@ -69,6 +70,25 @@ class Hooked(Model):
             interrupt()
 
 
+class Handler:
+    def __call__(self, *_: object) -> None:
+        raise TimeLimit
+
+    def end(self, *_: object) -> None:
+        raise TimeLimit
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [lambda *_: end_call(), functools.partial(end_call, 1), functools.partial(Handler()), Handler(), Handler().end],
+)
+async def test_every_kind_of_handler_ends_a_batch(do, handler, monkeypatch):
+    signal.signal(signal.SIGUSR1, handler)
+    monkeypatch.setattr(Number, "interrupted", "encode")
+    with pytest.raises(TimeLimit):
+        await do.batch_save(Task, [Task(n=1), Task(n=2)])
+
+
 async def test_a_batch_ends_and_can_be_repeated(do, store, monkeypatch):
     monkeypatch.setattr(Number, "interrupted", "encode")
     tasks, hooked = [Task(n=n) for n in (1, 2, 3)], [Hooked(n=n) for n in (1, 2, 3)]
@@ -91,11 +111,13 @@ async def test_changes_of_all_rows_and_backfills_end(do, store, monkeypatch):
         other = Number(default=2)
 
     await do.batch_save(Task, [Task(n=1), Task(n=3)])
-    await do.backfill(WithDefault)
     monkeypatch.setattr(Number, "interrupted", "encode")
     with pytest.raises(TimeLimit):
         await do.update(do.scan(Task), n=2)
+    with pytest.raises(TimeLimit):
+        await do.backfill(WithDefault)
     assert sorted([row.n for row in await do.all(do.scan(Task))]) == [1, 3]
+    assert [row.other for row in await do.all(do.scan(WithDefault))] == [None, None]
 
 
 async def test_a_row_is_not_taken_for_an_unreadable_one(do, store, monkeypatch):
