@@ -207,15 +207,17 @@ class _Expanded(NamedTuple):
 
     Attributes:
         given: the conditions before that.
-        conditions: all conditions. A condition on the key replaces those on its parts. Those on the parts of index keys
-            stay, because a row may lack the value of the index that another program has not written.
-        parts: the conditions on the parts of an index key, by the `id()` of the condition on it.
+        conditions: all conditions.
+        parts: the conditions on the parts of an index key, by the `id()` of the condition on it. They filter the rows
+            of another index, because a row may lack the value of this one, if another program has not written it.
+        implied: the `id()` of each condition on a part of the key. It filters no rows: the condition on the key does.
         refused: why there is no condition on the key of an index, by its name.
     """
 
     given: Sequence[Test]
     conditions: Sequence[Test]
     parts: dict[int, list[Test]]
+    implied: set[int]
     refused: dict[str, InvalidValue]
 
 
@@ -223,12 +225,12 @@ def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None 
     """Add the conditions on derived attributes."""
     derived = schema.derived
     if derived is None:
-        return _Expanded(conditions, conditions, {}, {})
+        return _Expanded(conditions, conditions, {}, set(), {})
     equal = _equalities(conditions)
     stored = {name: test.operands[0] for name, test in equal.items()}
     named = schema.index(index)
     added: list[Test] = []
-    replaced: list[Test] = []
+    implied: set[int] = set()
     parts: dict[int, list[Test]] = {}
     refused: dict[str, InvalidValue] = {}
     for name, source in derived.sources.items():
@@ -250,11 +252,10 @@ def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None 
             continue
         tests = [equal[part] for part in used]
         if is_key:
-            replaced.extend(tests)
+            implied.update(map(id, tests))
         else:
             parts[id(added[-1])] = tests
-    rest = [condition for condition in conditions if not any(condition is one for one in replaced)]
-    return _Expanded(conditions, _without_wider([*added, *rest], schema), parts, refused)
+    return _Expanded(conditions, _without_wider([*added, *conditions], schema), parts, implied, refused)
 
 
 def _without_wider(conditions: Sequence[Test], schema: Schema) -> Sequence[Test]:
@@ -290,7 +291,12 @@ def _planned(schema: Schema, index: IndexPlan | None, expanded: _Expanded, chose
         condition, spent = sort_condition(sort, expanded.conditions)
         used.extend(spent)
     parts = expanded.parts
-    spent_ids = {*map(id, used), *(id(test) for one in used for test in parts.get(id(one), ())), *parts}
+    spent_ids = {
+        *map(id, used),
+        *(id(test) for one in used for test in parts.get(id(one), ())),
+        *parts,
+        *expanded.implied,
+    }
     rest = tuple(one for one in expanded.conditions if id(one) not in spent_ids)
     name = None if index is None else index.name
     return Plan(name, values, condition, sort, tuple(used), rest, tuple(expanded.given), chosen)
