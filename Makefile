@@ -104,7 +104,7 @@ fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors,
 	fuzz/run.sh 60
 
 fuzz-short:
-	fuzz/run.sh 3
+	fuzz/run.sh repeatable
 
 bench-ids: $(RELEASE)  ## each strategy compared with a C baseline and with other packages
 	@$(BIN)/python -m pip install --require-hashes --requirement requirements/bench.txt

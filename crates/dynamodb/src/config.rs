@@ -105,25 +105,22 @@ fn tls(address: &Address, endpoint: Option<&Endpoint>, parameters: &mut Paramete
     Ok(Tls::default())
 }
 
-/// The URL with each '@' in the name of a profile encoded: profiles have such names, and other parameters have not.
+/// The URL with each '@' in the name of its profile encoded: profiles have such names, and other parameters have not.
 ///
-/// An address with a ':' is left alone: what follows it may be a password with a '?', which ends at the '@'.
+/// A URL with a second ':' in front of the profile is left alone: what follows that ':' may be a password, which ends at the
+/// '@'.
 fn with_encoded_profile(url: &str) -> String {
-    let is_region = |location: &str| location.matches(':').count() == 1;
-    let Some((location, query)) = url
-        .split_once('?')
-        .filter(|(location, _)| is_region(location))
-    else {
+    let names = ["?profile=", "&profile="];
+    let start = names.iter().filter_map(|name| url.find(name)).min();
+    let Some((before, rest)) = start.map(|start| url.split_at(start)) else {
         return url.to_owned();
     };
-    let parameters = query.split('&').map(|parameter| {
-        if parameter.starts_with("profile=") {
-            parameter.replace('@', "%40")
-        } else {
-            parameter.to_owned()
-        }
-    });
-    format!("{location}?{}", parameters.collect::<Vec<_>>().join("&"))
+    if before.matches(':').count() != 1 {
+        return url.to_owned();
+    }
+    let end = rest[1..].find('&').map_or(rest.len(), |end| end + 1);
+    let (profile, after) = rest.split_at(end);
+    format!("{before}{}{after}", profile.replace('@', "%40"))
 }
 
 /// The region: a host without a port.
@@ -200,15 +197,16 @@ impl Endpoint {
     }
 
     fn split(url: &str) -> Option<Self> {
+        if url.contains('@') {
+            return None;
+        }
         let (address, parameters) = Address::parse(url, &["http", "https"], "").ok()?;
         parameters.end().ok()?;
         let tls = address.scheme == "https";
         let [host] = address.hosts.as_slice() else {
             return None;
         };
-        let is_plain = matches!(address.path.as_str(), "" | "/")
-            && address.user.is_none()
-            && address.password.is_none();
+        let is_plain = matches!(address.path.as_str(), "" | "/");
         is_plain.then(|| Self {
             tls,
             host: host.name.clone(),
@@ -272,6 +270,8 @@ mod tests {
         assert_eq!(config.retries, 0);
         assert_eq!(config.capacity, Some((5, 7)));
         assert_eq!(Config::parse("dynamodb://").unwrap().region, None);
+        let config = Config::parse("dynamodb://?profile=a@b@c&endpoint=http://localhost:8000");
+        assert_eq!(config.unwrap().profile.as_deref(), Some("a@b@c"));
     }
 
     proptest! {
@@ -297,6 +297,9 @@ mod tests {
             "dynamodb://AKIA:hush@us-east-1",
             "dynamodb://us-east-1?endpoint=http://me:hush@localhost:8000",
             "dynamodb://AKIA:80?hush=%ff&profile=@us-east-1",
+            "dynamodb://us-east-1?endpoint=http://:%40hush&profile=@localhost",
+            "dynamodb://us-east-1?endpoint=http://me:80&table_prefix=hush&profile=@localhost",
+            "dynamodb://us-east-1?profile=dev&endpoint=http://me:80&table_prefix=hush&profile=@localhost",
             "dynamodb://us_east",
             "dynamodb://us-east-1?endpoint=ftp://x",
             "dynamodb://us-east-1?timeout=0",
@@ -332,6 +335,7 @@ mod tests {
             "http://",
             "http://a/b",
             "http://u:p@h:1",
+            "http://:@h:1",
             "http://h:",
             "http://h:0",
             "http://h:x",
