@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from tests.behaviour.test_unique_values import Seat
 from tests.behaviour.transacting import begun, refused
 
-from mintkey.errors import (
-    UniqueViolation,
-)
+from mintkey import Model
+from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
+from mintkey.errors import UniqueViolation
+
+
+class Pass(Model):
+    event = StringAttribute(partition_key=True)
+    id = NumberAttribute(sort_key=True)
+    guest = StringAttribute(unique=True)
+    phone = StringAttribute(unique=True)
+    until = TTLAttribute()
 
 
 async def guests(do: Any) -> dict[int, Any]:
@@ -80,3 +89,23 @@ async def test_an_item_of_a_transaction_keeps_one_of_two_values(do):
     reason: Any = raised.value.reasons[1]
     assert (reason.attribute, reason.value, reason.holder) == (("hall", "number"), ("h", 1), {"event": "e", "id": 1})
     assert await guests(do) == {1: "bob", 2: "eve", 3: "ada"}
+
+
+async def test_an_expired_item_loses_both_of_its_values_at_once(do, clock):
+    for together in (True, False):
+        await do.create(Pass, event="e", id=1, guest="ada", phone="1", until=ExpiresIn.hours(1))
+        clock.advance(timedelta(hours=1))
+        async with begun(do) as tx:
+            if together:
+                tx.create(Pass, event="e", id=2, guest="ada", phone="1")
+            else:
+                tx.create(Pass, event="e", id=2, guest="ada")
+                tx.create(Pass, event="e", id=3, phone="1")
+        assert (await do.get_by(Pass, guest="ada")).id == 2
+        assert (await do.get_by(Pass, phone="1")).id == 2 + (not together)
+        assert await do.delete(do.scan(Pass)) == 1 + (not together)
+    # A single write does the same.
+    await do.create(Pass, event="e", id=1, guest="ada", phone="1", until=ExpiresIn.hours(1))
+    clock.advance(timedelta(hours=1))
+    found, created = await do.get_or_create(Pass, guest="ada", defaults={"event": "e", "id": 4, "phone": "1"})
+    assert (found.id, created, (await do.get_by(Pass, phone="1")).id) == (4, True, 4)

@@ -67,12 +67,16 @@ impl ObservedMarkers {
 
     /// Records that the row of this key, which is not in the transaction, does not have a value any more.
     pub fn add_stale_holder(&mut self, change: &MarkerChange, holder: Key, row: Option<Item>) {
-        self.forget(&change.table, &holder);
-        self.stale_holders.push(StaleHolder {
-            table: Arc::clone(&change.table),
-            key: holder.clone(),
-            row,
-        });
+        let known = self.stale_holder(&change.table, &holder);
+        if known.is_none_or(|known| known.row != row) {
+            // Another row was read before, if any: it does not show what values this one has.
+            self.forget(&change.table, &holder);
+            self.stale_holders.push(StaleHolder {
+                table: Arc::clone(&change.table),
+                key: holder.clone(),
+                row,
+            });
+        }
         self.holders.insert(change.id(), holder);
     }
 
