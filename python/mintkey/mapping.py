@@ -21,6 +21,7 @@ methods, and a hidden model holds the schema. Instances are constructed, validat
 from __future__ import annotations
 
 import dataclasses
+import enum
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -166,6 +167,18 @@ def mapped(
     return decorate
 
 
+def _uses_enum_values(cls: Any) -> bool:
+    """Return whether pydantic replaces the members of an Enum with their values."""
+    configs = (getattr(cls, name, None) for name in ("__pydantic_config__", "model_config"))
+    return any(isinstance(config, dict) and config.get("use_enum_values") for config in configs)
+
+
+def _has_enum(hint: Any) -> bool:
+    """Return whether a type names an Enum, or a member of one."""
+    kind = hint if isinstance(hint, type) else type(hint)
+    return issubclass(kind, enum.Enum) or any(map(_has_enum, typing.get_args(hint)))
+
+
 def _generate_default(attribute: Attribute[Any], ttl: timedelta | None) -> None:
     """Generate the default of an attribute when an item is saved. The constructor of the class does not know it."""
     default = attribute.default
@@ -227,6 +240,14 @@ class _Field:
 
     def attribute(self, cls: type) -> Attribute[Any]:
         """Return the attribute that stores the values of the type."""
+        if _uses_enum_values(cls) and _has_enum(self._hint):
+            raise ConfigurationError(
+                f"{cls.__name__}.{self.name}: use_enum_values=True of the class replaces members of an Enum with their "
+                "values, which the type of the field does not allow: remove this option, or store the values with "
+                f'attributes={{"{self.name}": StringAttribute()}}',
+                model=cls.__name__,
+                attribute=self.name,
+            )
         try:
             found = _attribute_of(self._hint)
         except CONVERSION_ERRORS as error:

@@ -131,7 +131,7 @@ class Result(RowWriteMixin[M]):
         """Return a copy of this result with other options; nothing is read."""
         return self._copied(self._plan, self._options._replace(**changes))
 
-    def _unhooked(self, attributes: Iterable[str]) -> Self:
+    def _unhooked(self, attributes: Iterable[Any] | None) -> Self:
         """Return a result of the same rows in any order, with these attributes and the keys; it runs no hooks."""
         rows = self._with_options(attributes=attributes, order=())
         rows._hooked = False

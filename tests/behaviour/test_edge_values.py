@@ -14,6 +14,7 @@ from pydantic import BaseModel, RootModel
 
 from mintkey import Model, ModelConfig, pipeline
 from mintkey.attributes import (
+    Attribute,
     EnumAttribute,
     JSONAttribute,
     ListAttribute,
@@ -233,3 +234,29 @@ async def test_the_deepest_values_are_kept(do):
     for deeper in ([[things]], [empty]):
         with pytest.raises(InvalidValue, match="deeper than 31 levels"):
             await do.save(Deep(pk="c", things=deeper))
+
+
+EMPTY_SETS: list[Any] = [set(), frozenset()]
+
+
+class Loose(Model):
+    model_config = ModelConfig(table="loose")
+    pk = StringAttribute(partition_key=True)
+    anything = Attribute[Any]()
+
+
+async def test_an_empty_set_of_an_attribute_without_a_type_is_absence(do):
+    await do.save(Loose(pk="none", anything=set()))
+    await do.save(Loose(pk="some", anything={1}))
+    assert (await do.get(Loose, pk="none")).anything is None
+    for empty in EMPTY_SETS:
+        assert [item.pk for item in await do.all(do.scan(Loose, Loose.anything == empty))] == ["none"]
+        assert [item.pk for item in await do.all(do.scan(Loose, Loose.anything != empty))] == ["some"]
+    await do.update_by_key(Loose, "some", Loose.anything.set(set()))
+    assert await do.count(Loose, Loose.anything.does_not_exist()) == 2
+    # In an instance of which other attributes were loaded, it is a change.
+    await do.update_by_key(Loose, "some", anything={1})
+    part = await do.get(Loose, pk="some", attributes=["pk"])
+    part.anything = set()
+    await do.save(part)
+    assert await do.count(Loose, Loose.anything.does_not_exist()) == 2

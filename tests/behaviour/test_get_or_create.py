@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import date
 from typing import Any
 
 import pytest
 
 from mintkey import AutoGenerate, Model, ModelConfig
-from mintkey.attributes import DatetimeAttribute, NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.attributes import DateAttribute, DatetimeAttribute, NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import ConditionFailed, ConfigurationError, InvalidValue, KeyCollision
 from mintkey.fields import Field, KeyField
 from mintkey.hooks import after_load, after_save, after_update, before_save, before_update
@@ -52,6 +53,28 @@ class Counter(Model):
 class Generated(Model):
     id = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
     n = NumberAttribute()
+
+
+class Page(Model):
+    model_config = ModelConfig(table="get-or-create-pages")
+    pk = StringAttribute(partition_key=True)
+    language = StringAttribute(default="en", default_on_load=True)
+    day = DateAttribute(default=lambda: date(2024, 1, 1), default_on_load=True)
+    text = StringAttribute()
+
+
+async def test_a_row_that_is_read_with_the_default_matches_the_lookup(do):
+    await do.update_by_key(Page, "a", Page.language.remove(), Page.day.remove(), text="old", upsert=True)
+    assert await do.count(Page, Page.language.does_not_exist(), Page.day.does_not_exist()) == 1
+    page, created = await do.get_or_create(Page, pk="a", language="en", day=date(2024, 1, 1))
+    assert (page.text, created) == ("old", False)
+    page, created = await do.update_or_create(Page, pk="a", language="en", defaults={"text": "new"})
+    assert (page.text, created) == ("new", False)
+    assert (await do.get(Page, "a")).text == "new"
+    for other in ({"language": "de"}, {"day": date(2024, 1, 2)}):
+        for call in (do.get_or_create, do.update_or_create):
+            with pytest.raises(KeyCollision, match=f"its {next(iter(other))} differs"):
+                await call(Page, pk="a", **other)
 
 
 class Seat(Model):

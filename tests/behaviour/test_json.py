@@ -340,6 +340,28 @@ def test_documents_that_look_like_tagged_values_are_kept(things):
     assert Free.model_validate_json(free.to_json()).things == free.to_dict()["things"] == things
 
 
+@pytest.mark.parametrize(
+    "value",
+    [b"\0\1", {b"a"}, {"x"}, {"$B": "AAE="}, {"$$B": 1}, [{"$N": "1"}, {"k": [b"x"]}], {"$B": {"$S": ["a"]}, "y": 1}],
+    ids=str,
+)
+def test_dumps_of_values_of_any_type_in_a_class_are_read_back(value):
+    @dataclasses.dataclass
+    class Loose:
+        one: Any = None
+        pair: tuple[Any, ...] = ()
+
+    class Free(Model):
+        pk = StringAttribute(partition_key=True)
+        loose = MapAttribute(Loose)
+        several = ListAttribute(of=Loose)
+
+    free = Free(pk="a", loose=Loose(value, (value, 1)), several=[Loose({"$S": value})])
+    for dumped in (free.model_dump(), free.model_dump(mode="json"), TypeAdapter(Free).dump_python(free)):
+        assert Free.model_validate(dumped).to_dict() == free.to_dict()
+    assert Free.model_validate_json(free.to_json()).to_dict() == free.to_dict()
+
+
 def test_types_of_other_modules_are_written_as_they_are_stored():
     class Point(Attribute[Any]):
         kind = "string"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import enum
 import gc
 import pickle
 from datetime import date, datetime, timezone
@@ -284,6 +285,23 @@ def test_dataclasses_of_pydantic_have_fields_of_pydantic(store):
     assert validated.get("3").mail == "g@h.i"
 
 
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+def test_values_of_members_are_stored_by_an_attribute_for_them(store):
+    class Shirt(BaseModel):
+        model_config = ConfigDict(use_enum_values=True)
+        id: str
+        size: Size
+
+    shirt: Any = mapped(partition_key="id", table="shirts", attributes={"size": StringAttribute()})(Shirt)
+    shirt(id="1", size=Size.LARGE).save()
+    assert shirt.get("1").size == "l"
+    assert shirt.count(shirt.size == "l") == 1
+
+
 def test_what_cannot_be_mapped():
     def refusal(make: Any, **options: Any) -> str:
         with pytest.raises(ConfigurationError) as refused:
@@ -317,6 +335,18 @@ def test_what_cannot_be_mapped():
         model_config = ConfigDict(extra="allow")
         id: str
 
+    class ByValue(BaseModel):
+        model_config = ConfigDict(use_enum_values=True)
+        id: str
+        sizes: dict[str, list[Size] | None] = {}
+
+    @pydantic_dataclass(config=ConfigDict(use_enum_values=True))
+    class ByLiteral:
+        id: str
+        size: Literal[Size.SMALL] | None = None
+
+    assert "ByValue.sizes: use_enum_values=True" in refusal(ByValue)
+    assert 'attributes={"size": StringAttribute()}' in refusal(ByLiteral)
     assert "names 'ids', which is not a field. The fields are id, other" in refusal(Good, partition_key="ids")
     assert "index= names 'x'" in refusal(Good, index=["x"])
     assert "attributes= names 'x'" in refusal(Good, attributes={"x": StringAttribute()})

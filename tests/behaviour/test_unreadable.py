@@ -96,6 +96,29 @@ async def test_reads_go_past_unreadable_rows(do, rows):
     assert [item.sk for item in rest] == [6, 8]
 
 
+async def test_writes_of_a_result_leave_unreadable_rows_as_they_are(do, rows):
+    met: list[UnreadableItem] = []
+    results = [
+        do.query(Ticket, pk="p", on_unreadable="skip"),
+        do.query(Ticket, kind="k", on_unreadable=met.append),
+        do.scan(Ticket, on_unreadable="skip", attributes=["colour"]),
+        # Only the client can evaluate this one.
+        do.query(Ticket, pk="p", on_unreadable="skip").filter(kind__iexact="K"),
+    ]
+    for number, result in enumerate(results):
+        assert await do.update(result, Ticket.at.set(datetime(2024, 1, number + 1))) == 5  # noqa: DTZ001
+    assert len(met) == 5
+    stored = await do.all(do.scan(rows))
+    assert {item.sk: item.c for item in stored} == {sk: "gone" if sk % 2 else "red" for sk in range(10)}
+    assert await do.count(Ticket, Ticket.at.exists()) == 5
+    for result in results:
+        assert await do.delete(result) == (5 if result is results[0] else 0)
+    assert sorted(item.sk for item in await do.all(do.scan(rows))) == [1, 3, 5, 7, 9]
+    # Without the option, only the keys are read.
+    assert await do.update(do.query(Ticket, pk="p"), colour=Colour.RED) == 5
+    assert len(await do.all(do.scan(Ticket))) == 5
+
+
 async def test_a_function_may_end_the_read(do, rows):
     def refuse(error: UnreadableItem) -> Any:
         raise LookupError(error.attribute)

@@ -176,6 +176,8 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
             self.checks_writes = True
         if index:
             self.value_indexed = True
+        if self.kind == "any" and type(self).encode is Attribute.encode:
+            self.empty_is_absent = True
         self.unique = unique
         self.partition_key = partition_key
         self.sort_key = sort_key

@@ -7,6 +7,8 @@ begins with one `$`, such as `{"$B": "AAE="}` for bytes. Other names that begin 
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import re
 from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
@@ -68,6 +70,10 @@ class Form:
     def read(self, plain: Any) -> Any:
         """Return the value of its JSON. Raises a conversion error if it does not fit."""
         raise NotImplementedError
+
+    def dump(self, value: Any, dump: Callable[[Any], Any]) -> Any:
+        """Return the value of Python for a dump. `dump` is pydantic's conversion."""
+        return dump(value)
 
 
 def _expected(what: str, given: Any) -> TypeError:
@@ -250,7 +256,7 @@ class UntypedForm(Form):
     def write(self, value: Any) -> Any:
         return _tagged(self.attribute.encode(value))
 
-    def dump(self, value: Any) -> Any:
+    def dump(self, value: Any, dump: Callable[[Any], Any]) -> Any:
         """Return a value of Python that `read` takes for this one, not for JSON: names like `$B` have one more `$`."""
         return _with_escaped_names(value)
 
@@ -261,7 +267,7 @@ class UntypedForm(Form):
 class StoredForm(UntypedForm):
     """Values that an attribute type of another module converts: the encoded ones."""
 
-    def dump(self, value: Any) -> Any:
+    def dump(self, value: Any, dump: Callable[[Any], Any]) -> Any:
         return self.write(value) if type(value) in JSON_TYPES else value
 
 
@@ -294,12 +300,15 @@ def _tagged(value: Any) -> Any:
 
 
 def _with_escaped_names(value: Any) -> Any:
-    """Return a plain value in which no name is taken for that of a tagged value."""
-    if isinstance(value, list):
-        return [_with_escaped_names(one) for one in value]
+    """Return a dumped value in which no name is taken for that of a tagged value."""
+    if type(value) in {list, tuple}:
+        return type(value)(_with_escaped_names(one) for one in value)
     if not isinstance(value, dict):
         return value
-    return {_escaped_name(name, value): _with_escaped_names(one) for name, one in value.items()}
+    return {
+        _escaped_name(name, value) if isinstance(name, str) else name: _with_escaped_names(one)
+        for name, one in value.items()
+    }
 
 
 def _escaped_name(name: Any, value: dict[Any, Any]) -> str:
@@ -330,9 +339,9 @@ _TAGS: dict[str, Callable[[Any], Any]] = {
 
 
 def untagged(plain: Any) -> Any:
-    """Return the plain value that `_tagged()` wrote."""
-    if isinstance(plain, list):
-        return [at(index, untagged, item) for index, item in enumerate(plain)]
+    """Return the plain value that `_tagged()` wrote, or that a dump with escaped names stands for."""
+    if type(plain) in {list, tuple}:
+        return type(plain)(at(index, untagged, item) for index, item in enumerate(plain))
     if not isinstance(plain, dict):
         return plain
     if len(plain) == 1:
@@ -439,29 +448,30 @@ class StructuredForm(Form):
     def __init__(self, attribute: Any, hint: Any) -> None:
         super().__init__(attribute)
         self.hint = hint
+        self._is_text = isinstance(attribute, kinds.JSONAttribute)
 
     def write(self, value: Any) -> Any:
         encoded = self.attribute.encode(value)
-        if not isinstance(self.attribute, kinds.JSONAttribute):
-            return _tagged(encoded)
-        import json
+        return json.loads(encoded) if self._is_text else _tagged(encoded)
 
-        return json.loads(encoded)
+    def dump(self, value: Any, dump: Callable[[Any], Any]) -> Any:
+        return dump(value) if self._is_text else _with_escaped_names(dump(value))
 
     def read(self, plain: Any) -> Any:
-        if not isinstance(self.attribute, kinds.JSONAttribute):
-            return self.attribute.decode(untagged(plain))
-        import json
+        return self.attribute.decode(json.dumps(plain) if self._is_text else untagged(plain))
 
-        return self.attribute.decode(json.dumps(plain))
+    def undumped(self, given: Any) -> Any:
+        """Return the values of a dump, or of JSON, in which no value is tagged."""
+        if not self._is_text:
+            with contextlib.suppress(*CONVERSION_ERRORS):
+                return untagged(given)
+        return given
 
 
 class JsonForm(Form):
     """JSON values, as they are."""
 
     def write(self, value: Any) -> Any:
-        import json
-
         return json.loads(self.attribute.encode(value))
 
     def read(self, plain: Any) -> Any:

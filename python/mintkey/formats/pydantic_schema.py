@@ -296,22 +296,20 @@ class _Values:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # The parts of lists, maps and nested instances are dumped one by one.
-        has_parts = isinstance(self.form, (ListForm, NestedForm))
-        in_python: Any = "always" if isinstance(self.form, UntypedForm) else "json"
-        dump = core_schema.plain_serializer_function_ser_schema(self._write, info_arg=True, when_used=in_python)
+        dump: Any = None
+        if not isinstance(self.form, (ListForm, NestedForm)):
+            dump = core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True)
         return core_schema.with_info_wrap_validator_function(
-            self._validate, _inner(self.form, handler), serialization=None if has_parts else dump
+            self._validate, _inner(self.form, handler), serialization=dump
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), **_json_type(self.form), **_limits(self.attribute, self.form)}
 
-    def _write(self, value: Any, info: core_schema.SerializationInfo[Any]) -> Any:
+    def _dump(self, value: Any, dump: Callable[[Any], Any], info: core_schema.SerializationInfo[Any]) -> Any:
         if value is None:
             return None
-        if isinstance(self.form, UntypedForm) and info.mode == "python":
-            return self.form.dump(value)
-        return self.form.write(value)
+        return self.form.write(value) if info.mode == "json" else self.form.dump(value, dump)
 
     def _validate(self, given: Any, validate: Callable[[Any], Any], info: core_schema.ValidationInfo[Any]) -> Any:
         attribute = self.attribute
@@ -381,12 +379,13 @@ def _of_body(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -
 def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
     """Return the value that was dumped as `given`, which may have computed fields."""
     adapter: TypeAdapter[Any] = TypeAdapter(form.hint)
+    plain = form.undumped(given)
     ways = (
-        lambda: form.attribute.fitted(given),
-        lambda: adapter.validate_python(given, extra="ignore", by_alias=True, by_name=True),
+        lambda: form.attribute.fitted(plain),
+        lambda: adapter.validate_python(plain, extra="ignore", by_alias=True, by_name=True),
     )
     try:
-        return _dumped_as(given, adapter.dump_python, validate, ways)
+        return _dumped_as(plain, adapter.dump_python, validate, ways)
     except ValidationError:
         with contextlib.suppress(*CONVERSION_ERRORS):
             # A strict class takes no text for a time. But it is what `model_dump(mode="json")` returns.

@@ -200,8 +200,8 @@ class KeyMixin(TableMixin):
 
         Args:
             defaults: further values of a new item. A function is called for its value.
-            lookup: the whole key, or the values of a unique set; and optionally other attributes. A new item gets them
-                all.
+            lookup: the whole key, or the values of a unique set; and optionally other attributes, of which an item
+                that lacks one has its `default_on_load`. A new item gets them all.
 
         Raises:
             TypeError: the lookup contains neither the whole key nor the values of a unique set.

@@ -7,12 +7,21 @@ and all others get it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mintkey import _core
 from mintkey.conditions import Condition
-from mintkey.errors import ConditionFailed, ItemGone, KeyCollision, MintkeyError, UniqueViolation, shortened
+from mintkey.errors import (
+    CONVERSION_ERRORS,
+    ConditionFailed,
+    ItemGone,
+    KeyCollision,
+    MintkeyError,
+    UniqueViolation,
+    shortened,
+)
 from mintkey.operations import arguments, item_operations, unique_reads, updates
 from mintkey.operations.unique_reads import UniqueLookup
 from mintkey.operations.writing import add_model_to_error, run_hooks
@@ -33,12 +42,12 @@ class Lookup(NamedTuple):
     Attributes:
         by: the key of the row, or its unique values.
         values: the values of the lookup by name, which a new row gets.
-        must: the conditions on the other attributes of the lookup.
+        must: the conditions on the other attributes of the lookup, by name.
     """
 
     by: _core.Key | UniqueLookup
     values: dict[str, Any]
-    must: list[Condition]
+    must: dict[str, Condition]
 
 
 def looked_up(schema: Schema, values: dict[str, Any], call: Callable[..., object]) -> Lookup:
@@ -50,11 +59,11 @@ def looked_up(schema: Schema, values: dict[str, Any], call: Callable[..., object
     missing = [name for name in schema.given_keys if name not in named]
     if not missing:
         key, further = arguments.key(schema, values, call)
-        return Lookup(key, values, arguments.equalities(schema, further))
+        return Lookup(key, values, _matching(schema, further))
     unique = unique_reads.unique_in(schema, named)
     if unique is not None:
         further = {name: value for name, value in named.items() if name not in unique.plan.attributes}
-        return Lookup(unique, values, arguments.equalities(schema, further))
+        return Lookup(unique, values, _matching(schema, further))
     generated = [name for name in missing if name in schema.minted_names]
     way_out = ": a save generates it, so no lookup can find it: use create()" if generated else ""
     sets = unique_reads.unique_names(schema)
@@ -64,6 +73,18 @@ def looked_up(schema: Schema, values: dict[str, Any], call: Callable[..., object
         + (f"or unique values, {sets}, " if sets else "")
         + f"and {missing[0]} is missing{way_out}"
     )
+
+
+def _matching(schema: Schema, further: Mapping[str, Any]) -> dict[str, Condition]:
+    """Return the conditions that a row is read with these values, by name: a row that lacks one may have a default."""
+    conditions = dict(zip(further, arguments.equalities(schema, further), strict=True))
+    for default in schema.load_defaults:
+        name, value = default.name, default.new_default() if default.name in further else None
+        attribute = schema.attributes[name]
+        with contextlib.suppress(*CONVERSION_ERRORS):
+            if value is not None and attribute.encode(value) == attribute.encode(further[name]):
+                conditions[name] |= attribute.does_not_exist()
+    return conditions
 
 
 def checked_defaults(
@@ -115,7 +136,7 @@ def update_or_create(
 ) -> Operation[tuple[Any, bool]]:
     """Set `defaults` on the row of the lookup and return it and False, or return a new row and True."""
     failure: MintkeyError | None = None
-    must = [*lookup.must, *_equalities(schema, lookup)]
+    must = [*lookup.must.values(), *_equalities(schema, lookup)]
     for _ in range(_MAX_TRIES):
         found = yield from _found(schema, model, lookup)
         try:
@@ -152,7 +173,7 @@ def _found(schema: Schema, model: Any, lookup: Lookup) -> Operation[Any]:
         stored = yield from item_operations.read(schema, lookup.by, consistent=True)
     if stored is None:
         return None
-    different = next((test.attribute.name for test in lookup.must if not test.matches(stored)), None)
+    different = next((name for name, test in lookup.must.items() if not test.matches(stored)), None)
     if different is not None:
         raise _taken(
             schema,

@@ -41,13 +41,14 @@ class RowWriteMixin(ChainMixin[M]):
 
         def __iter__(self) -> Iterator[M]: ...
         def __aiter__(self) -> AsyncIterator[M]: ...
-        def _unhooked(self, attributes: Iterable[str]) -> Self: ...
+        def _unhooked(self, attributes: Iterable[Any] | None) -> Self: ...
 
     def update(self, *actions: Action[M], **values: Any) -> int:
         """Change all rows of this result, and return their number: `Order.query.filter(n__gt=5).update(status="big")`.
 
         Not atomic as a whole: each row is changed by itself, if it still matches the filter at that moment. No hooks
-        run; a version is incremented without a check.
+        run; a version is incremented without a check. With `on_unreadable="skip"` or a function, rows that cannot be
+        read are left as they are.
 
         Args:
             actions: changes that the store computes, such as `Order.tags.append(["x"])`.
@@ -72,7 +73,8 @@ class RowWriteMixin(ChainMixin[M]):
         """Delete all rows of this result, and return their number.
 
         Not atomic as a whole: each row is deleted by itself, if it still matches the filter at that moment. No hooks
-        run, and no version is checked: `Model.batch_delete(result)` runs hooks and checks versions.
+        run, and no version is checked: `Model.batch_delete(result)` runs hooks and checks versions. With
+        `on_unreadable="skip"` or a function, rows that cannot be read are left as they are.
 
         Raises:
             TypeError: the result has a limit, is a slice, or consists of `values()`.
@@ -91,7 +93,12 @@ class RowWriteMixin(ChainMixin[M]):
             raise TypeError(f"{self._schema.model}: {call}() is not possible on values(): call it on the rows")
         # Items that were kept may change now.
         self._all_items = None
-        return self._unhooked([root.name for test in self._client_tests() for root in test.roots()])
+        tested = [root.name for test in self._client_tests() for root in test.roots()]
+        if self._options.on_unreadable == "raise":
+            # Only these are read, so a row with other values that cannot be read is written, too.
+            return self._unhooked(tested)
+        selected = self._options.attributes
+        return self._unhooked(None if selected is None else (*selected, *tested))
 
     def _updater(self, actions: tuple[Action, ...], values: dict[str, Any]) -> _Write:
         changes = arguments.changes(self._schema, actions, values)
