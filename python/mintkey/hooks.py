@@ -41,7 +41,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__mintkey_hooks__"
 
 
-def _hook(kind: HookKind) -> Callable[[F], F]:
+def _hook(kind: HookKind, documentation: str) -> Callable[[F], F]:
     def mark(method: F) -> F:
         function: object = method
         if not inspect.isfunction(function):
@@ -56,25 +56,20 @@ def _hook(kind: HookKind) -> Callable[[F], F]:
         return method
 
     mark.__name__ = mark.__qualname__ = kind
+    mark.__doc__ = documentation
     return mark
 
 
-before_save = _hook("before_save")
-before_save.__doc__ = (
-    """Run before an item is saved. Reading an attribute without a value generates it. An exception cancels the save."""
+before_save = _hook(
+    "before_save",
+    "Run before an item is saved. Reading an attribute without a value generates it. An exception cancels the save.",
 )
-after_save = _hook("after_save")
-after_save.__doc__ = """Run after an item is saved."""
-before_delete = _hook("before_delete")
-before_delete.__doc__ = """Run before an item is deleted. An exception cancels the delete."""
-after_delete = _hook("after_delete")
-after_delete.__doc__ = """Run after an item is deleted."""
-before_update = _hook("before_update")
-before_update.__doc__ = """Run before `update()`. An exception cancels the update."""
-after_update = _hook("after_update")
-after_update.__doc__ = """Run after `update()`."""
-after_load = _hook("after_load")
-after_load.__doc__ = """Run after an item is loaded by get, batch_get, query, scan or refresh."""
+after_save = _hook("after_save", "Run after an item is saved.")
+before_delete = _hook("before_delete", "Run before an item is deleted. An exception cancels the delete.")
+after_delete = _hook("after_delete", "Run after an item is deleted.")
+before_update = _hook("before_update", "Run before `update()`. An exception cancels the update.")
+after_update = _hook("after_update", "Run after `update()`.")
+after_load = _hook("after_load", "Run after an item is loaded by get, batch_get, query, scan or refresh.")
 
 
 class Hooks:

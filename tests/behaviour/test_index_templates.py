@@ -176,7 +176,7 @@ async def test_parts_that_change_meanwhile(do, store, monkeypatch):
 
     if do.blocking:
         from mintkey import _core
-        from mintkey.operations import rebuilding, updates
+        from mintkey.operations import stored_parts, updates
         from mintkey.operations.arguments import changes
 
         schema = Task.__mintkey_schema__
@@ -186,7 +186,7 @@ async def test_parts_that_change_meanwhile(do, store, monkeypatch):
         assert (task.board, task.owner) == ("cy#done", "cy")
         assert await ranked(do, "cy", "done") == [("1", 1)]
         # The row was there all the time.
-        monkeypatch.setattr(rebuilding, "MAX_TRIES", 3)
+        monkeypatch.setattr(stored_parts, "MAX_TRIES", 3)
         names = Meanwhile("a", "b", "c", "d")
         with pytest.raises(
             ConditionFailed, match=r"other writers changed owner or status .* 3 times .*builds board"

@@ -459,6 +459,11 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
         if problem is not None:
             raise InvalidValue(f"{self._label}: {problem}", model=self.model, attribute=self.name)
 
+    def _unchanged_since(self, row: _core.Item) -> Condition:
+        """Return the condition that the encoded value is that of a row, which no store has to understand."""
+        seen = row.get(self.stored_name)
+        return self.does_not_exist() if seen is None else Condition(self, self._label, self._steps, "==", (seen,))
+
     def implicit_key(self) -> Attribute[Any]:
         """Return the hidden key of a class of fields without a key."""
         raise NotImplementedError

@@ -28,7 +28,7 @@ from mintkey.definitions.declarations import (
     table_name,
 )
 from mintkey.definitions.derived import COMPOUND_KEY, derived_attributes
-from mintkey.definitions.discriminators import Discriminator, Family, Footprint, discriminator_of, share_ttl, table_of
+from mintkey.definitions.discriminators import Family, Footprint, discriminator_of, share_ttl, table_of
 from mintkey.definitions.index_plans import IndexPlan, index_plans
 from mintkey.definitions.key_plans import KeyPlan, key_plan
 from mintkey.definitions.unique_plans import UniquePlan, unique_name, unique_plans
@@ -123,7 +123,7 @@ class Schema:
         self.insert_only = plan.insert_only
         self.shown = tuple(name for name in self.attributes if name != COMPOUND_KEY)
         #: The attributes that are built from others; None if there are none.
-        self.derived = self._derived(self._discriminator)
+        self.derived = self._derived()
         #: The attributes by which a caller identifies an item.
         self.given_keys = tuple(dict.fromkeys(part for name in self.keys for part in self.named_by(name)))
         #: The same as a set; None if they are not the stored key itself.
@@ -163,7 +163,7 @@ class Schema:
             )
         )
         #: The attributes whose values are unique.
-        self.unique = () if self.config.abstract else self._unique_plans(model, discriminator)
+        self.unique = () if self.config.abstract else self._unique_plans(model)
 
     def _find_hooks(self, model: type) -> None:
         self.hooks = Hooks(model)
@@ -196,7 +196,7 @@ class Schema:
         """Return the attributes by which a caller names the value of an attribute: itself, or its parts."""
         return (name,) if self.derived is None else self.derived.parts_of(name)
 
-    def _derived(self, discriminator: Discriminator | None) -> Derived | None:
+    def _derived(self) -> Derived | None:
         if self.config.abstract:
             return None
         sorts = (self.sort, *(index.sort_key for index in self.declared_indexes))
@@ -206,7 +206,7 @@ class Schema:
             keys=self.keys,
             sorts=frozenset(name for name in sorts if name is not None),
             compound=self.parts,
-            discriminator=discriminator,
+            discriminator=self._discriminator,
         )
         parts = derived.parts_of(self.keys[0]) if derived is not None and self.sort is None else ()
         if parts and all(self.attributes[part].has_constant_default for part in parts):
@@ -240,7 +240,7 @@ class Schema:
         names = (given,) if isinstance(given, str) else tuple(given)
         return unique_name(self.model, self.attributes, names, self._literals(), self._discriminator)
 
-    def _unique_plans(self, model: type, discriminator: Discriminator | None) -> tuple[UniquePlan, ...]:
+    def _unique_plans(self, model: type) -> tuple[UniquePlan, ...]:
         return unique_plans(
             model,
             self.attributes,
@@ -248,7 +248,7 @@ class Schema:
             given_keys=self.given_keys,
             table=self.table,
             literals=self._literals(),
-            discriminator=discriminator,
+            discriminator=self._discriminator,
         )
 
     def _compile(self) -> _core.Codec:

@@ -15,6 +15,7 @@ from mintkey.operations.arguments import check_condition, with_key_in_errors
 from mintkey.operations.merging import merge
 from mintkey.operations.minting import MintContext, minted_now
 from mintkey.operations.rebuilding import Rebuild, rebuild
+from mintkey.operations.stored_parts import read_at_once
 from mintkey.operations.writing import (
     add_class_to_error,
     add_model_to_error,
@@ -46,6 +47,18 @@ class _Rows(NamedTuple):
     old: _core.Item | None = None
 
 
+class _Update(NamedTuple):
+    """The arguments of an update; see `update`."""
+
+    condition: Condition | None
+    upsert: bool
+    skip_hooks: bool
+    pipeline: object
+    in_transaction: bool
+    versioned: bool
+    return_old: bool
+
+
 def update(
     schema: Schema,
     instance: Any,
@@ -64,40 +77,17 @@ def update(
     Returns the row as it was before if `return_old`. A transaction runs the `after_update` hooks itself. Without
     `versioned`, a version is incremented without a check.
     """
-    updating = _update(
-        schema,
-        instance,
-        changes,
-        condition=condition,
-        upsert=upsert,
-        skip_hooks=skip_hooks,
-        pipeline=pipeline,
-        in_transaction=in_transaction,
-        versioned=versioned,
-        return_old=return_old,
-    )
-    return with_key_in_errors(schema, instance.__dict__, updating)
+    how = _Update(condition, upsert, skip_hooks, pipeline, in_transaction, versioned, return_old)
+    return with_key_in_errors(schema, instance.__dict__, _update(schema, instance, changes, how))
 
 
-def _update(
-    schema: Schema,
-    instance: Any,
-    changes: Changes,
-    *,
-    condition: Condition | None,
-    upsert: bool,
-    skip_hooks: bool,
-    pipeline: object,
-    in_transaction: bool,
-    versioned: bool,
-    return_old: bool,
-) -> Operation[_core.Item | None]:
-    check_condition(schema, condition)
+def _update(schema: Schema, instance: Any, changes: Changes, how: _Update) -> Operation[_core.Item | None]:
+    check_condition(schema, how.condition)
     state = state_of(instance)
     refuse_waiting(schema, state)
     values = instance.__dict__
     codec = schema.codec
-    if not skip_hooks and schema.hooks.of("before_update"):
+    if not how.skip_hooks and schema.hooks.of("before_update"):
         before, sent = frozenset(codec.changed(values, state.loaded)), moment()
         yield from run_hooks(schema, instance, "before_update")
         changes = _with_assigned(schema, values, state, changes, before, sent)
@@ -108,8 +98,8 @@ def _update(
         refuse_other_key(schema, state.loaded, codec.encode(values, overrides, partial=True, loaded=state.loaded))
     unknown = {schema.version, *state.parts}
     known = {name: values[name] for name in schema.shown if name in values and name not in unknown}
-    written = {**known, **changes.values} if upsert and state.loaded is None else changes.values
-    _check_fields(schema, instance, written, pipeline)
+    written = {**known, **changes.values} if how.upsert and state.loaded is None else changes.values
+    _check_fields(schema, instance, written, how.pipeline)
     loaded, cleared = state.loaded, state.cleared(values, schema.sets)
     changed = frozenset(codec.changed(values, loaded))
     writer, new_key = schema, state.has_new_key(values)
@@ -120,13 +110,13 @@ def _update(
         writer,
         state,
         key,
-        known if upsert and writer is schema else None,
+        known if how.upsert and writer is schema else None,
         changes,
-        versioned=versioned and writer is schema,
-        condition=writer.on_same_class(condition, state),
+        versioned=how.versioned and writer is schema,
+        condition=writer.on_same_class(how.condition, state),
         new_key=new_key,
         rebuilding=_rebuilding(writer, changes, known),
-        return_old=return_old,
+        return_old=how.return_old,
     )
     if stored is None:
         stored = yield from _read_result(schema, values, state, key, changes)
@@ -140,7 +130,7 @@ def _update(
     except UnreadableItem as error:
         mark_written(error, "The row was updated, and `item` of this error is its new state")
         raise
-    if not skip_hooks and not in_transaction:
+    if not how.skip_hooks and not how.in_transaction:
         yield from run_hooks(schema, instance, "after_update")
     return old
 
@@ -255,10 +245,7 @@ def _writes_more_in_subclasses(schema: Schema, names: frozenset[str]) -> bool:
 
 def _owner(schema: Schema, key: _core.Key, names: frozenset[str]) -> Operation[Schema]:
     """Read a row; return the schema of its class, or this one if there is no row or its class lacks an attribute."""
-    # In a list, it is sent at once, also in a batch or a pipeline, which suspend an operation at a single request.
-    (row,) = yield [schema.codec.get(key, consistent=True)]
-    if isinstance(row, BaseException):
-        raise row
+    row = yield from read_at_once(schema, key)
     found: type | None = None
     if row is not None and schema.family is not None:
         with contextlib.suppress(UnreadableItem):

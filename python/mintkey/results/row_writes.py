@@ -170,11 +170,8 @@ class RowWriteMixin(ChainMixin[M]):
         conditions: list[Condition] = [
             test for test in self._plan.volatile if isinstance(test, Condition) and not test.is_local
         ]
-        for root in {root.name: root for test in client for root in test.roots()}.values():
-            seen = stored.get(root.stored_name)
-            # The encoded value is compared as it is: no store has to understand the value.
-            same = root.does_not_exist() if seen is None else Condition(root, root._label, root._steps, "==", (seen,))
-            conditions.append(same)
+        roots = {root.name: root for test in client for root in test.roots()}
+        conditions += (root._unchanged_since(stored) for root in roots.values())
         if len(conditions) <= 1:
             return conditions[0] if conditions else None
         return Condition.every(conditions)
