@@ -27,6 +27,9 @@ env:SHOP_URL dynamodb://eu-west-1`. No output, message or file of mintkey contai
 line. Output and files are UTF-8 in every locale. An error is one line on standard error. Long commands show their
 progress on standard error if it is a terminal.
 
+**Signals.** SIGTERM and SIGHUP end a command as Ctrl-C does: the file of an export is not written, the state of a copy
+is kept for `--resume`, and the error says how to continue. With `nohup`, a command ignores SIGHUP.
+
 **Keys.** Write a key as text, as a number, or as bytes in base64: the type of the key attribute decides. Write `--`
 before a key that begins with `-` and is not a number.
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
-from urllib.parse import unquote
 
 from mintkey import _core
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, TableMissing, cause, shortened
@@ -252,9 +251,8 @@ def _create(store: Store, info: TableInfo) -> Operation[None]:
 
 def missing_file(store: Store) -> Path | None:
     """Return the path of a file of SQLite that does not exist although its folder does; None of every other store."""
-    scheme, _, rest = store.url.partition(":///")
-    path = Path(unquote(rest.partition("?")[0]))
-    return path if scheme == "sqlite" and not path.exists() and path.parent.is_dir() else None
+    path = None if store._file is None else Path(store._file)
+    return path if path is not None and not path.exists() and path.parent.is_dir() else None
 
 
 def key_names(info: TableInfo) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from mintkey import _core
@@ -420,15 +421,24 @@ def _stores(options: _Options, opened: ExitStack, stop: threading.Event) -> Stor
         store if isinstance(store, Store) else opened.enter_context(Store(store))
         for store in (options.source, options.target)
     )
-    in_memory = source.url == "sqlite://" and source._core is not target._core
-    if source.url == target.url and not in_memory:
+    if _is_same(source, target):
         raise ConfigurationError(
-            f"the source and the target are the same store, {source.url}: pass another target", store=source.url
+            f"the source {source.url} and the target {target.url} are the same store: pass another target",
+            store=source.url,
         )
     _check_file(source)
     if rate is not None:
         source, target = source.limited(rate), target.limited(rate)
     return source.stopped_by(stop), target.stopped_by(stop)
+
+
+def _is_same(source: Store, target: Store) -> bool:
+    """Return whether two stores are one: one file under any of its names, one database in memory, or equal URLs."""
+    if source._file is not None and target._file is not None:
+        with suppress(OSError):  # the target may not exist yet
+            return Path(source._file).samefile(target._file)
+        return source._file == target._file
+    return source.url == target.url and (source.url != "sqlite://" or source._core is target._core)
 
 
 def _check_file(store: Store) -> None:

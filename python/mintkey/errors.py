@@ -30,6 +30,7 @@ either::
 
 from __future__ import annotations
 
+import errno
 import reprlib
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -380,6 +381,16 @@ def cause(error: object) -> str:
         return f"<{type(error).__name__}>"
     most = _SHOWN_ERROR if isinstance(error, MintkeyError) else _SHOWN_CAUSE
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
+#: The errors of a file that cannot become longer.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def reason_of_system(error: OSError) -> str:
+    """Return why the system refuses to read or write a file, and what to do about a full disk."""
+    reason = error.strerror or str(error)
+    return f"{reason}: free space, or name a file on another disk" if error.errno in DISK_FULL else reason
 
 
 def raised_by_signal_handler(error: BaseException) -> BaseException | None:

@@ -60,6 +60,19 @@ _named: dict[str, Store] = {}
 _naming = threading.Lock()
 
 
+def _file_of(url: str) -> str | None:
+    """Return the path of a SQLite file, which may not exist yet; None of every other store."""
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite":
+        return None
+    # Modules for paths and URLs are slow to import.
+    if "%" in path:
+        from urllib.parse import unquote
+
+        path = unquote(path)
+    return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
+
+
 class _Block:
     """A `use_store()` block."""
 
@@ -101,6 +114,8 @@ class Store:
             )
         limit = checked(rate_limit)
         self._core = _core.Store(url)
+        # Absolute from the start, as in the core: the process may change its working directory.
+        self._file = _file_of(self.url)
         self._tables: dict[str, tuple[tuple[str, str], bool]] = {}
         self._shared: dict[str, dict[tuple[str, str], Footprint]] = {}
         self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)

@@ -205,6 +205,16 @@ def test_a_file_that_does_not_exist(source, tmp_path):
     assert not (tmp_path / "other.db").exists()
 
 
+def test_relative_paths_mean_the_folder_in_which_the_store_was_opened(source, tmp_path, monkeypatch):
+    fill(source, 5)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with Store("sqlite:///source.db") as opened:
+        monkeypatch.chdir(tmp_path / "folder")
+        assert copy(opened, "sqlite:///source.db").is_complete
+    assert (tmp_path / "folder" / "source.db").exists()
+
+
 def test_conflicts_are_refused_before_anything_is_written_or_skipped_or_replaced(source, target):
     fill(source, 5)
     create_table_like(target, describe(source, "parcels"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+from pathlib import Path
 
 import pytest
 from tests.cli.conftest import LINES, ORDERS, fill
@@ -69,6 +71,41 @@ def test_rows_of_the_target(orders, tmp_path):
 
     assert orders("copy", source, orders.url, "--on-conflict", "replace", url=False).code == 0
     assert json.loads(orders("get", "orders", "A", "1").out)["status"] == "new"
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_file_is_not_copied_onto_itself_under_another_name(orders, tmp_path, monkeypatch):
+    file = Path(orders.url.removeprefix("sqlite:///"))
+    (tmp_path / "symlink.db").symlink_to(file)
+    (tmp_path / "hardlink.db").hardlink_to(file)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = file.read_bytes()
+    names = [file.name, f"{tmp_path}/folder/{file.name}", f"{tmp_path}//{file.name}", f"{tmp_path}/behaviour%2edb"]
+    names += ["symlink.db", "hardlink.db", f"folder/{file.name}?sync=normal"]
+    for name in names:
+        for source, target in ((orders.url, f"sqlite:///{name}"), (f"sqlite:///{name}", orders.url)):
+            for conflict in ("fail", "skip", "replace"):
+                ended = orders("copy", source, target, "--on-conflict", conflict, url=False)
+                assert (ended.out, ended.code) == ("", 2), name
+                assert "are the same store: pass another target" in ended.err
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("url", ["redis"], indirect=True)
+def test_a_full_disk_names_the_file(orders, tmp_path):
+    full = "File too large: free space, or name a file on another disk"
+    state, file = tmp_path / "state", tmp_path / "rows.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        copied = orders("copy", orders.url, "sqlite://", "--resume", str(state), url=False)
+        exported = orders("export", "orders", str(file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (copied.err, copied.code) == (f"mintkey: the state file {state} cannot be written: {full}\n", 2)
+    assert (exported.err, exported.code) == (f"mintkey: {file}: {full}\n", 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Command, counted
+from tests.cli.conftest import LINES, Command, counted, fill
 
 
 @pytest.fixture
@@ -111,15 +112,16 @@ def test_a_slip_in_the_name_of_a_file_creates_no_database(shell, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
 def test_a_full_disk_is_one_line():
-    with Path("/dev/full").open("wb") as full:
+    with Path("/dev/full").open("wb") as full_device:
         done = subprocess.run(
             [sys.executable, "-m", "mintkey", "new", "ulid"],
-            stdout=full,
+            stdout=full_device,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
-    assert (done.stderr, done.returncode) == ("mintkey: No space left on device\n", 1)
+    full = "No space left on device: free space, or name a file on another disk"
+    assert (done.stderr, done.returncode) == (f"mintkey: standard output: {full}\n", 1)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,64 @@ def test_closed_standard_streams(command, ending, shown):
     line = f"{sys.executable} -m mintkey {command} {ending}"
     done = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == shown
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_errors_that_nobody_reads_change_no_exit_code():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-m", "mintkey", "nothing"], stderr=full, check=False)
+    assert done.returncode == 2
+
+
+#: Sends itself a signal when all rows are read, and the file is not complete yet.
+SIGNALLED = """
+import signal, sys
+from mintkey.cli import main, transfer
+number, ignored, *arguments = sys.argv[1:]
+all_rows = transfer.scanned
+def scanned(*given):
+    yield from all_rows(*given)
+    signal.raise_signal(int(number))
+    signal.raise_signal(int(number))
+if ignored == "ignored":
+    signal.signal(int(number), signal.SIG_IGN)
+transfer.scanned = scanned
+main(arguments)
+"""
+
+
+def signalled(number: int, ignored: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run an export that gets a signal."""
+    command = [sys.executable, "-c", SIGNALLED, str(int(number)), ignored, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [
+        (signal.SIGTERM, 143, "rows.jsonl.gz"),
+        (signal.SIGHUP, 129, "rows.jsonl"),
+        (signal.SIGINT, 130, "rows.jsonl.gz"),
+    ],
+)
+def test_a_signal_leaves_no_half_of_a_file(tmp_path, number, code, name):
+    url, file = f"sqlite:///{tmp_path}/shop.db", tmp_path / name
+    fill(url, LINES)
+    file.write_text("old")
+    done = signalled(number, "", "export", url, "orders", str(file))
+    assert (done.stdout, done.returncode) == ("", code)
+    assert done.stderr == f"mintkey: interrupted: {file} was not written; run the command again\n"
+    assert file.read_text() == "old"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_signal_that_is_ignored_does_not_end_the_command(tmp_path):
+    url, file = f"sqlite:///{tmp_path}/shop.db", tmp_path / "rows.jsonl"
+    fill(url, LINES)
+    # As nohup does.
+    done = signalled(signal.SIGHUP, "ignored", "export", url, "orders", str(file))
+    assert (done.stdout, done.stderr, done.returncode) == ('{"exported": 6}\n', "", 0)
+    assert len(file.read_text().splitlines()) == len(LINES) + 2
 
 
 def test_output_is_utf_8_in_every_locale():

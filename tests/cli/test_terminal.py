@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from tests.cli.conftest import LINES, drop_tables, fill
@@ -53,12 +54,17 @@ class Terminal:
             self.shown += shown.decode()
         return self.shown
 
+    def close(self) -> None:
+        """Close the terminal: the command gets SIGHUP."""
+        with suppress(OSError):  # it is closed
+            os.close(self.keyboard)
+
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
     made = Terminal()
     yield made
-    os.close(made.keyboard)
+    made.close()
 
 
 @pytest.fixture
@@ -112,6 +118,17 @@ def test_ctrl_c_says_how_to_go_on(terminal, filled):
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_terminal_that_is_closed_ends_the_command(terminal, filled):
+    with terminal.start("import", filled, "orders", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"".join(b'{"pk":"C","sk":%d}\n' % number for number in range(600)))
+        process.stdin.flush()
+        assert "500 rows" in terminal.read_until("500 rows")
+        terminal.close()
+        assert process.wait(60) == 129
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_rows_that_are_to_be_replaced_are_not_skipped_later(terminal, filled, tmp_path):
     # The six orders are written at once, the others would take a minute.
     rows = "".join(f'{{"id":{number}}}\n' for number in range(1_000))
@@ -127,8 +144,9 @@ def test_rows_that_are_to_be_replaced_are_not_skipped_later(terminal, filled, tm
     assert "6 rows are copied; to continue, run the same command again" in shown
 
 
+@pytest.mark.parametrize("ended_by", ["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_copy_that_was_interrupted_goes_on(terminal, filled, tmp_path):
+def test_a_copy_that_was_interrupted_goes_on(terminal, filled, tmp_path, ended_by):
     others = "".join(f'{{"id":{number}}}\n' for number in range(1_000))
     mintkey = [sys.executable, "-m", "mintkey"]
     new = [*mintkey, "import", filled, "others", "--partition-key", "id:N"]
@@ -138,9 +156,12 @@ def test_a_copy_that_was_interrupted_goes_on(terminal, filled, tmp_path):
     # The six orders are written at once, the others would take a minute.
     with terminal.start(*copy, "--rate", "15") as process:
         assert "6 rows" in terminal.read_until("6 rows")
-        os.write(terminal.keyboard, b"\x03")
+        if ended_by == "Ctrl-C":
+            os.write(terminal.keyboard, b"\x03")
+        else:
+            process.terminate()
         shown = terminal.read_until(None)
-    assert process.returncode == 130
+    assert process.returncode == (130 if ended_by == "Ctrl-C" else 143)
     assert f"6 rows are copied; to continue, run the same command again: {state} keeps the state" in shown
     done = subprocess.run([*mintkey, *copy, "--verify"], check=True, capture_output=True, text=True)
     assert [json.loads(line)["written"] for line in done.stdout.splitlines()] == [6, 1_000]

@@ -12,14 +12,20 @@ import os
 import sys
 from contextlib import suppress
 
-from mintkey.cli.endings import Code, ending, urls_in
+from mintkey.cli.endings import Code, ending, signals_interrupt, urls_in
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command, and end the process with its exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    with signals_interrupt():
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(int(code))
+
+
+def _run(given: list[str]) -> Code:
+    """Run the command, and return its exit code."""
     try:
         _open_streams()
         # Here, so that Ctrl-C is one line also while modules are loaded.
@@ -31,14 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = command.run(parsed)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output has ended. Python would report that it cannot flush what is left.
-        _discard_output()
+        # The reader of our output has ended.
         code = Code.PARTIAL
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error is one line
         code = ending(error, urls_in(given))
-        if isinstance(error, OSError):
-            _discard_output()
-    sys.exit(int(code))
+    _discard_unwritable()
+    return code
 
 
 def _open_streams() -> None:
@@ -59,6 +63,11 @@ def _open_streams() -> None:
         sys.stdout.reconfigure(encoding="utf-8")
 
 
-def _discard_output() -> None:
-    with suppress(OSError, ValueError):  # it is not a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _discard_unwritable() -> None:
+    """Discard what cannot be written any more: Python would report it at its end, with another exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):  # it is not a file
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -84,9 +84,10 @@ def copy_tables(given: argparse.Namespace) -> Code:
                 changed_since=given.changed_since,
                 progress=show,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             progress.clear()
-            raise Interrupted(f"{progress.rows:,} rows are copied; {_how_to_continue(given)}") from None
+            text = f"{progress.rows:,} rows are copied; {_how_to_continue(given)}"
+            raise Interrupted(interrupt, text) from None
         except StoreError:
             progress.clear()
             if progress.rows:

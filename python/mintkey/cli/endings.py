@@ -5,10 +5,14 @@ from __future__ import annotations
 import enum
 import os
 import re
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
-from mintkey.errors import ConfigurationError, InvalidValue, MintkeyError, TableMissing
+from mintkey.errors import DISK_FULL, ConfigurationError, InvalidValue, MintkeyError, TableMissing, reason_of_system
 
 __all__ = [
     "MEANINGS",
@@ -19,6 +23,7 @@ __all__ = [
     "ending",
     "hide_passwords",
     "is_url",
+    "signals_interrupt",
     "url_of",
     "urls_in",
 ]
@@ -36,16 +41,20 @@ class Code(enum.IntEnum):
     PARTIAL = 1
     USAGE = 2
     STORE = 3
-    INTERRUPTED = 130
+    HUNG_UP = 128 + signal.SIGHUP
+    INTERRUPTED = 128 + signal.SIGINT
+    TERMINATED = 128 + signal.SIGTERM
 
 
 #: What the exit codes mean, for the reference page.
 MEANINGS = {
     Code.DONE: "everything was done",
-    Code.PARTIAL: "a part was not done: a refused row, a line that cannot be read, no such row, a closed pipe",
+    Code.PARTIAL: "a part was not done: a refused row, an unreadable line, no such row, a closed pipe, a full disk",
     Code.USAGE: "the command line is wrong: an option, a URL, a key, an expression, no such table or file",
     Code.STORE: "the store cannot be reached, took too long, or refused the request",
-    Code.INTERRUPTED: "Ctrl-C",
+    Code.HUNG_UP: "SIGHUP: the terminal was closed",
+    Code.INTERRUPTED: "Ctrl-C, SIGINT",
+    Code.TERMINATED: "SIGTERM",
 }
 
 
@@ -53,8 +62,56 @@ class UsageError(Exception):
     """The command line is wrong."""
 
 
+class Signalled(KeyboardInterrupt):
+    """SIGTERM or SIGHUP ended the command, as Ctrl-C does.
+
+    Attributes:
+        code: the exit code.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.code = Code(128 + number)
+
+
 class Interrupted(Exception):
-    """Ctrl-C ended a command that had begun. The text says how to continue it."""
+    """Ctrl-C or another signal ended a command that had begun. The text says how to continue it.
+
+    Attributes:
+        code: the exit code.
+    """
+
+    def __init__(self, interrupt: KeyboardInterrupt, text: str) -> None:
+        super().__init__(text)
+        self.code = _code_of(interrupt)
+
+
+def _code_of(interrupt: KeyboardInterrupt) -> Code:
+    return interrupt.code if isinstance(interrupt, Signalled) else Code.INTERRUPTED
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, so that no half of a file is left.
+
+    A signal that is ignored stays ignored: `nohup` ignores SIGHUP. Only the first one interrupts: the end of a session
+    sends several.
+    """
+
+    def interrupt(number: int, _frame: object) -> NoReturn:
+        for one in taken:
+            signal.signal(one, signal.SIG_IGN)
+        raise Signalled(number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGHUP) if is_main else ()
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in taken:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def is_url(word: str) -> bool:
@@ -94,18 +151,19 @@ def hide_passwords(text: str, urls: Iterable[str] = ()) -> str:
 
 
 def complain(text: object, urls: Iterable[str] = ()) -> None:
-    """Write one line to standard error."""
-    print(f"mintkey: {_LINES.sub(' ', hide_passwords(str(text), urls))}", file=sys.stderr, flush=True)
+    """Write one line to standard error. If nobody reads it, as after SIGHUP, the command continues."""
+    with suppress(OSError):
+        print(f"mintkey: {_LINES.sub(' ', hide_passwords(str(text), urls))}", file=sys.stderr, flush=True)
 
 
 def ending(error: BaseException, urls: Iterable[str] = ()) -> Code:
     """Report why a command ended early, and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         complain("interrupted", urls)
-        return Code.INTERRUPTED
+        return _code_of(error)
     if isinstance(error, Interrupted):
         complain(f"interrupted: {error}", urls)
-        return Code.INTERRUPTED
+        return error.code
     if isinstance(error, (UsageError, ConfigurationError, TableMissing, InvalidValue)):
         complain(error, urls)
         return Code.USAGE
@@ -113,9 +171,11 @@ def ending(error: BaseException, urls: Iterable[str] = ()) -> Code:
         complain(error, urls)
         return Code.STORE
     if isinstance(error, OSError) and error.strerror:
-        # A file that cannot be opened has a name; a disk that is full has none.
-        name = error.filename
-        complain(error.strerror if name is None else f"{name or repr(name)}: {error.strerror}", urls)
-        return Code.PARTIAL if name is None else Code.USAGE
+        # Of the files without a name, only the output of this command can be full.
+        is_full = error.errno in DISK_FULL
+        name = "standard output" if error.filename is None and is_full else error.filename
+        reason = reason_of_system(error)
+        complain(reason if name is None else f"{name or repr(name)}: {reason}", urls)
+        return Code.PARTIAL if name is None or is_full else Code.USAGE
     complain(f"{type(error).__name__}: {error}", urls)
     return Code.PARTIAL

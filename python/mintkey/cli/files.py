@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
+from mintkey.errors import MintkeyError
+
 if TYPE_CHECKING:
     import io
 
@@ -31,28 +33,39 @@ _COMPRESSED = b"\x1f"
 def written_file(name: str) -> Iterator[IO[bytes]]:
     """Open a file to be written. It appears under its name when it is complete."""
     if name == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _named("standard output"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     # A pipe or a device is written as it is.
     partial = name if _is_special(name) else f"{name}.partial"
     try:
-        with open(partial, "wb") as file:  # noqa: PTH123 - the name may be that of a descriptor
-            if name.endswith(".gz"):
-                # Without a name and a time, equal rows give equal files.
-                with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
-                    yield cast("IO[bytes]", compressed)
-            else:
-                yield file
-        if partial != name:
-            os.replace(partial, name)  # noqa: PTH105 - as above
-    except BaseException as error:
+        with _named(name):
+            with open(partial, "wb") as file:  # noqa: PTH123 - the name may be that of a descriptor
+                if name.endswith(".gz"):
+                    # Without a name and a time, equal rows give equal files.
+                    with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
+                        yield cast("IO[bytes]", compressed)
+                else:
+                    yield file
+            if partial != name:
+                os.replace(partial, name)  # noqa: PTH105 - as above
+    except BaseException:
         if partial != name:
             with contextlib.suppress(OSError):
                 os.unlink(partial)  # noqa: PTH108 - as above
-        if isinstance(error, OSError) and error.filename == partial:
-            raise OSError(error.errno, error.strerror, name) from error
         raise
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Give the errors of a file its name: those of a read or write have none."""
+    try:
+        yield
+    except (*DAMAGED, MintkeyError):  # some of them are errors of the system too
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error
 
 
 def _is_special(name: str) -> bool:
@@ -98,10 +111,11 @@ class Source:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yield the lines that are not empty, with their numbers."""
-        # Here, because a pipe may not have any bytes before another program has started.
-        packed = self._file.peek(1).startswith(_COMPRESSED)
-        lines: Iterable[bytes] = cast("IO[bytes]", gzip.GzipFile(fileobj=self._file)) if packed else self._file
-        for number, line in enumerate(lines, 1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if text := text.strip():
-                yield number, text
+        with _named(self.name):
+            # Here, because a pipe may not have any bytes before another program has started.
+            packed = self._file.peek(1).startswith(_COMPRESSED)
+            lines: Iterable[bytes] = cast("IO[bytes]", gzip.GzipFile(fileobj=self._file)) if packed else self._file
+            for number, line in enumerate(lines, 1):
+                text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if text := text.strip():
+                    yield number, text

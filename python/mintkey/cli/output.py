@@ -100,8 +100,7 @@ class Progress:
             self._first = now, rows, work
         if self._shown and now - self._drawn >= _OFTEN:
             self._drawn = now
-            sys.stderr.write(f"\r{self._line(self._first, now, work)}\x1b[K")
-            sys.stderr.flush()
+            self._write(f"\r{self._line(self._first, now, work)}\x1b[K")
 
     def _line(self, first: tuple[float, int, int], now: float, work: int) -> str:
         began, first_rows, first_work = first
@@ -122,5 +121,11 @@ class Progress:
         """Remove the line, so that other text can be written."""
         if self._shown and self._drawn > float("-inf"):
             self._drawn = float("-inf")
-            sys.stderr.write("\r\x1b[K")
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
             sys.stderr.flush()
+        except OSError:  # the terminal was closed
+            self._shown = False

@@ -69,10 +69,10 @@ def export(given: argparse.Namespace) -> Code:
                     progress.to(progress.rows + len(items))
                 if has_ends:
                     file.write(_line({_END: {"rows": progress.rows}}))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             progress.clear()
             kept = "the output is not complete" if given.file == "-" else f"{given.file} was not written"
-            raise Interrupted(f"{kept}; run the command again") from None
+            raise Interrupted(interrupt, f"{kept}; run the command again") from None
         progress.clear()
     if given.file != "-":
         _print_summary(sys.stdout, exported=progress.rows)
@@ -117,9 +117,9 @@ def import_rows(given: argparse.Namespace) -> Code:
         importing = _Import(store, given, source)
         try:
             importing.run()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             importing.progress.clear()
-            raise Interrupted(f"{importing.done}; {how_to_continue(given)}") from None
+            raise Interrupted(interrupt, f"{importing.done}; {how_to_continue(given)}") from None
         except StoreError:
             importing.progress.clear()
             if importing.written:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from mintkey import _core
-from mintkey.errors import ConfigurationError
+from mintkey.errors import ConfigurationError, reason_of_system
 
 __all__ = ["MOST_FAILURES", "CopyState", "Failure", "TableState"]
 
@@ -115,7 +115,7 @@ class CopyState:
             identity, began = known["copy"], float(known["began"])
             tables = {name: TableState.from_dict(table) for name, table in known["tables"].items()}
         except OSError as error:
-            raise ConfigurationError(f"the state file {path} cannot be read: {error.strerror}") from error
+            raise ConfigurationError(f"the state file {path} cannot be read: {reason_of_system(error)}") from error
         except Exception as error:
             raise ConfigurationError(
                 f"{path} is not the state of a copy: name another file, or delete this one to start again"
@@ -144,7 +144,9 @@ class CopyState:
             with _replacing(self._path) as file:
                 json.dump(values, file)
         except OSError as error:
-            raise ConfigurationError(f"the state file {self._path} cannot be written: {error.strerror}") from error
+            raise ConfigurationError(
+                f"the state file {self._path} cannot be written: {reason_of_system(error)}"
+            ) from error
         self._saved = clock()
 
     def remove(self) -> None:
