@@ -73,9 +73,10 @@ after_load = _hook("after_load", "Run after an item is loaded by get, batch_get,
 
 
 class Hooks:
-    """The hooks of one model: the names of the methods of each kind, in the order in which they run.
+    """The hooks of one model.
 
     Attributes:
+        of: the names of the methods of each kind, in the order in which they run.
         any_asynchronous: whether any hook is `async def`.
     """
 
@@ -86,16 +87,12 @@ class Hooks:
                 for kind in getattr(member, _MARK, ()):
                     if name not in names[kind]:
                         names[kind].append(name)
-        self._names = {kind: tuple(own) for kind, own in names.items()}
+        self.of = {kind: tuple(own) for kind, own in names.items()}
         self._asynchronous = {
             kind: next((name for name in found if inspect.iscoroutinefunction(getattr(model, name))), None)
             for kind, found in names.items()
         }
         self.any_asynchronous = any(self._asynchronous.values())
-
-    def of(self, kind: HookKind) -> tuple[str, ...]:
-        """Return the names of the hooks of a kind."""
-        return self._names[kind]
 
     def asynchronous(self, *kinds: HookKind) -> str | None:
         """Return the name of an `async def` hook of one of these kinds, or None."""

@@ -324,9 +324,14 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         """
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        if not skip_hooks:
+        if schema.hooks.any_asynchronous and not skip_hooks:
             refuse_async_hooks(schema, "before_save", "after_save")
-        store.run(self._saving(store, condition, replace, skip_hooks, pipeline))
+        saving = item_operations.save(
+            schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
+        )
+        if pipeline is not None:
+            saving = through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
+        store.run(saving)
         return pipeline
 
     @overload
@@ -356,23 +361,15 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         pipeline: Pipeline | None = None,
     ) -> Pipeline | None:
         """Async version of `save()`."""
-        store = store_of(self.__mintkey_schema__)
-        await store.arun(self._saving(store, condition, replace, skip_hooks, pipeline))
-        return pipeline
-
-    def _saving(
-        self,
-        store: Store,
-        condition: Condition[Self] | None,
-        replace: bool,
-        skip_hooks: bool,
-        pipeline: Pipeline | None,
-    ) -> Operation[None]:
         schema = self.__mintkey_schema__
+        store = store_of(schema)
         saving = item_operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
-        return through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
+        if pipeline is not None:
+            saving = through(pipeline, store, schema, self, saving, "after_save", skip_hooks=skip_hooks)
+        await store.arun(saving)
+        return pipeline
 
     @overload
     @classmethod
@@ -422,11 +419,9 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         creating = item_operations.save(
             schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
         )
-        return (
-            store,
-            instance,
-            through(pipeline, store, schema, instance, creating, "after_save", skip_hooks=skip_hooks),
-        )
+        if pipeline is not None:
+            creating = through(pipeline, store, schema, instance, creating, "after_save", skip_hooks=skip_hooks)
+        return store, instance, creating
 
     # Reading.
 
@@ -450,7 +445,8 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         """
         schema = cls.__mintkey_schema__
         store = store_of(schema)
-        refuse_async_hooks(schema, "after_load")
+        if schema.hooks.any_asynchronous:
+            refuse_async_hooks(schema, "after_load")
         found: Self | None = store.run(cls._getting(key, named, attributes, consistent))
         return found
 

@@ -185,7 +185,7 @@ def pipeline() -> Pipeline:
 
 
 def through(
-    pipeline: Pipeline | None,
+    pipeline: Pipeline,
     store: Store,
     schema: Schema,
     instance: Any,
@@ -194,9 +194,7 @@ def through(
     *,
     skip_hooks: bool,
 ) -> Operation[Any]:
-    """Return the operation to run now: the write itself, or adding it to a pipeline."""
-    if pipeline is None:
-        return writing
+    """Return the operation that adds a write to a pipeline."""
     if not isinstance(pipeline, Pipeline):
         raise TypeError(
             f"{schema.model}: pipeline= takes a pipeline from mintkey.pipeline(), not {shortened(pipeline)}"

@@ -249,13 +249,13 @@ class Store:
         events = sys.modules.get("_asyncio")
         if events is not None and events._get_running_loop() is not None:
             self._blocks_event_loop(operation)
-        execute = self._execute_observed if self._is_observed() else self._core
-        return _core.drive(operation, execute, self._answer)
+        observed = self._limits is not None or self._observers or observers_of_all_stores
+        return _core.drive(operation, self._execute_observed if observed else self._core, self._answer)
 
     async def arun(self, operation: Operation[R]) -> R:
         """Run an operation in the current asyncio task."""
         submit = self._core.submit
-        observed = self._is_observed()
+        observed = self._limits is not None or self._observers or observers_of_all_stores
         event_loop = _core.running_loop()
         try:
             request = next(operation)
@@ -283,10 +283,6 @@ class Store:
         except StopIteration as done:
             result: R = done.value
             return result
-
-    def _is_observed(self) -> bool:
-        """Whether requests wait for a rate limit, or are observed."""
-        return self._limits is not None or bool(self._observers) or bool(observers_of_all_stores)
 
     def _blocks_event_loop(self, operation: Operation[Any]) -> None:
         """Report a blocking call inside a running event loop: once in the log, or each time with `strict_async`."""
@@ -554,7 +550,10 @@ def store_of(schema: Schema) -> Store:
     """Return the store of a model, with the rate limits of both the store and the model."""
     where = _DEFAULT if schema.config.store is None else schema.config.store
     if isinstance(where, str):
-        store = store_named(where)
+        # Without a function call in the usual case: each operation comes here.
+        store = None if _blocks.get() else _named.get(where)
+        if store is None:
+            store = store_named(where)
     elif isinstance(where, Store):
         store = where
     else:

@@ -172,7 +172,7 @@ class Schema:
         self.saves_unhooked_directly = all(
             mint.auto.strategy is not None and mint.auto.when == "save" for mint in self.minted
         )
-        hooked = not self.skip_hooks and (self.hooks.of("before_save") or self.hooks.of("after_save"))
+        hooked = not self.skip_hooks and (self.hooks.of["before_save"] or self.hooks.of["after_save"])
         self.saves_directly = self.saves_unhooked_directly and not hooked
 
     def _find_relatives(self, model: type) -> None:

@@ -163,7 +163,9 @@ class WriteMixin(TableMixin):
             pipeline=pipeline,
             return_old=return_old,
         )
-        return store, through(pipeline, store, schema, self, updating, "after_update", skip_hooks=skip_hooks)
+        if pipeline is not None:
+            updating = through(pipeline, store, schema, self, updating, "after_update", skip_hooks=skip_hooks)
+        return store, updating
 
     @classmethod
     def _result(cls, old: _core.Item | None, pipeline: Pipeline | None) -> Self | Pipeline | None:
@@ -310,7 +312,9 @@ class WriteMixin(TableMixin):
         updating = updates.update_by_key(
             schema, named, known, changes, condition=condition, upsert=upsert, return_old=return_old
         )
-        return store, through(pipeline, store, schema, known, updating, "after_update", skip_hooks=True)
+        if pipeline is not None:
+            updating = through(pipeline, store, schema, known, updating, "after_update", skip_hooks=True)
+        return store, updating
 
     @overload
     def delete(
@@ -416,4 +420,6 @@ class WriteMixin(TableMixin):
         deleting = item_operations.delete(
             schema, self, condition=condition, skip_hooks=skip_hooks, return_old=return_old
         )
-        return store, through(pipeline, store, schema, self, deleting, "after_delete", skip_hooks=skip_hooks)
+        if pipeline is not None:
+            deleting = through(pipeline, store, schema, self, deleting, "after_delete", skip_hooks=skip_hooks)
+        return store, deleting

@@ -48,9 +48,11 @@ class KeyMixin(TableMixin):
             schema, arguments.positional_key(schema, parts, named, KeyMixin.exists), KeyMixin.exists
         )
         must = arguments.equalities(schema, further)
-        stored = yield from item_operations.read(schema, key, must, consistent=consistent)
+        stored = yield schema.codec.get(key, consistent=arguments.consistency(schema, consistent))
+        if stored is None or not all(condition.matches(stored) for condition in must):
+            return False
         # A row of another class in the same table is not an item of this one.
-        return stored is not None and (schema.family is None or schema.family.class_of(stored) is not None)
+        return schema.family is None or schema.family.class_of(stored) is not None
 
     @classmethod
     def get_by(cls, *, attributes: Iterable[Selectable] | None = None, **values: Any) -> Self | None:
@@ -190,7 +192,9 @@ class KeyMixin(TableMixin):
         arguments.check_return_old(schema, return_old, pipeline)
         given = arguments.named_key(schema, key)
         deleting = item_operations.delete_by_key(schema, given, condition, return_old=return_old)
-        return store, through(pipeline, store, schema, given, deleting, "after_delete", skip_hooks=True)
+        if pipeline is not None:
+            deleting = through(pipeline, store, schema, given, deleting, "after_delete", skip_hooks=True)
+        return store, deleting
 
     @classmethod
     def get_or_create(cls, *, defaults: Mapping[str, Any] | None = None, **lookup: Any) -> tuple[Self, bool]:

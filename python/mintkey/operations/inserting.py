@@ -170,7 +170,7 @@ def _found(schema: Schema, model: Any, lookup: Lookup) -> Operation[Any]:
     if isinstance(lookup.by, UniqueLookup):
         stored = yield from unique_reads.read(schema, lookup.by)
     else:
-        stored = yield from item_operations.read(schema, lookup.by, consistent=True)
+        stored = yield schema.codec.get(lookup.by, consistent=True)
     if stored is None:
         return None
     different = next((name for name, test in lookup.must.items() if not test.matches(stored)), None)

@@ -91,7 +91,7 @@ def _save(schema: Schema, instance: Any, how: _Save) -> Operation[None]:
     state = state_of(instance)
     refuse_waiting(schema, state)
     new = state.loaded is None
-    hooked = not (how.skip_hooks or schema.skip_hooks) and bool(schema.hooks.of("before_save"))
+    hooked = not (how.skip_hooks or schema.skip_hooks) and bool(schema.hooks.of["before_save"])
     context = None
     if hooked or (new and schema.minted):
         context = MintContext(schema, values, new=new)
@@ -554,23 +554,6 @@ def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operat
     yield from run_hooks(schema, instance, "after_load")
 
 
-def read(
-    schema: Schema,
-    key: _core.Key,
-    must: Sequence[Condition] = (),
-    *,
-    consistent: bool | None = None,
-    attributes: Collection[Selected] | None = None,
-) -> Operation[_core.Item | None]:
-    """Read one stored item by key; return None if it is missing or a condition in `must` is false."""
-    consistent = arguments.consistency(schema, consistent)
-    names = None if attributes is None else list(attributes)
-    stored: _core.Item | None = yield schema.codec.get(key, consistent=consistent, attributes=names)
-    if stored is None or (must and not all(condition.matches(stored) for condition in must)):
-        return None
-    return stored
-
-
 def get(
     schema: Schema,
     key: _core.Key,
@@ -581,12 +564,14 @@ def get(
     attributes: Collection[Selected] | None = None,
 ) -> Operation[Any]:
     """Read one item by key; return an instance, or None if it is missing or a condition in `must` is false."""
-    stored = yield from read(schema, key, must, consistent=consistent, attributes=attributes)
-    if stored is None:
+    consistent = arguments.consistency(schema, consistent)
+    names = None if attributes is None else list(attributes)
+    stored = yield schema.codec.get(key, consistent=consistent, attributes=names)
+    if stored is None or (must and not all(condition.matches(stored) for condition in must)):
         return None
     instance = make(stored) if attributes is None else make(stored, fetched(attributes))
     if schema.family is not None and instance is not None:
         schema = instance.__mintkey_schema__
-    if schema.hooks.of("after_load") and instance is not None:
+    if schema.hooks.of["after_load"] and instance is not None:
         yield from run_hooks(schema, instance, "after_load")
     return instance

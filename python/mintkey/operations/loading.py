@@ -51,7 +51,7 @@ def load(
 
 def run_load_hooks(schema: Schema, instances: Iterable[Any]) -> Operation[None]:
     """Run the `after_load` hooks of loaded instances. None stands for a missing item."""
-    if schema.family is not None or schema.hooks.of("after_load"):
+    if schema.family is not None or schema.hooks.of["after_load"]:
         for instance in instances:
             if instance is not None:
                 # It may be of a subclass.

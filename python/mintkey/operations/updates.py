@@ -87,7 +87,7 @@ def _update(schema: Schema, instance: Any, changes: Changes, how: _Update) -> Op
     refuse_waiting(schema, state)
     values = instance.__dict__
     codec = schema.codec
-    if not how.skip_hooks and schema.hooks.of("before_update"):
+    if not how.skip_hooks and schema.hooks.of["before_update"]:
         before, sent = frozenset(codec.changed(values, state.loaded)), moment()
         yield from run_hooks(schema, instance, "before_update")
         changes = _with_assigned(schema, values, state, changes, before, sent)

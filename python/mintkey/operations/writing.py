@@ -65,7 +65,7 @@ def refuse_async_hooks(
     schema: Schema, *kinds: HookKind, instead: str = "the async version of the method, such as asave()"
 ) -> None:
     """Refuse a blocking operation of a model with an `async def` hook, which cannot run in it."""
-    if not schema.hooks.any_asynchronous or schema.skip_hooks:
+    if schema.skip_hooks:
         return
     name = schema.hooks.asynchronous(*kinds)
     if name is not None:
@@ -81,7 +81,7 @@ def run_hooks(schema: Schema, instance: Any, kind: HookKind) -> Operation[None]:
     """Run the hooks of one kind, in order."""
     if schema.skip_hooks:
         return
-    for name in schema.hooks.of(kind):
+    for name in schema.hooks.of[kind]:
         result = getattr(instance, name)()
         if inspect.isawaitable(result):
             yield result
