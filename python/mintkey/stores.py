@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 
 from mintkey import _core
-from mintkey.definitions.discriminators import Footprint
+from mintkey.definitions.discriminators import Footprint, share_ttl
 from mintkey.definitions.schema import Schema
 from mintkey.errors import ConfigurationError, MintkeyError, shortened
 from mintkey.monitoring import (
@@ -118,6 +118,8 @@ class Store:
         self._file = _file_of(self.url)
         self._tables: dict[str, tuple[tuple[str, str], bool]] = {}
         self._shared: dict[str, dict[tuple[str, str], Footprint]] = {}
+        #: The classes of each table that were used here.
+        self._used: dict[str, weakref.WeakSet[Schema]] = {}
         self._limits: tuple[RateLimit, ...] | None = None if limit is None else (limit,)
         self._stop: threading.Event | None = None
         self._views: dict[RateLimit, Store] = {}
@@ -223,6 +225,11 @@ class Store:
                     "templates of their keys with different literal beginnings",
                 )
         others[schema.identity] = schema.footprint
+        # DynamoDB knows the expiry of a table only from its classes. The other stores have it in their catalog.
+        with _naming:
+            used = self._used.setdefault(schema.table, weakref.WeakSet())
+            used.add(schema)
+            share_ttl(used)
 
     def limited(self, limit: RateLimit) -> Store:
         """Return a view of this store with one more rate limit."""

@@ -93,3 +93,26 @@ async def test_a_collection_reads_no_expired_rows(do, store, clock):
     assert [item.sk for item in await do.all(found)] == ["ORDER#001", "PROFILE"]
     assert await do.count(found) == 2
     assert [item.sk for item in await do.page(found, 5)] == ["ORDER#001", "PROFILE"]
+
+
+@pytest.mark.parametrize("declaring_first", [True, False])
+async def test_a_class_of_another_family_reads_no_expired_rows(do, store, clock, declaring_first):
+    class Session(Model):
+        model_config = ModelConfig(table="sessions")
+        id = StringAttribute(partition_key=True)
+        until = TTLAttribute(alias="expires")
+
+    class Report(Model):
+        model_config = ModelConfig(table="sessions")
+        id = StringAttribute(partition_key=True)
+
+    if declaring_first:
+        store.claim(Session.__mintkey_schema__)
+    assert await do.get(Report, "1") is None
+    await do.create(Session, id="1", until=ExpiresIn.hours(1))
+    assert (await do.get(Report, "1")).id == "1"
+    clock.advance(3601)
+    assert await do.get(Report, "1") is None
+    assert await do.count(Report) == 0
+    assert await do.all(do.scan(Report)) == []
+    await do.create(Report, id="1")

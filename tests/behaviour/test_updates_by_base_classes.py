@@ -126,3 +126,40 @@ async def test_a_backfill(do, tables):
     await do.save(Earlier(id="2"))
     assert await do.backfill(Filled) == 2
     assert [(row.id, row.version) for row in await do.all(do.query(Indexed, status="new"))] == [("1", 1)]
+
+
+@pytest.mark.parametrize("way", ["by key", "an instance", "update_or_create"])
+@pytest.mark.parametrize("then", ["deleted", "replaced"])
+async def test_an_upsert_when_the_row_changes_its_class_meanwhile(do, tables, store, way, then):
+    await do.create(Letter, id="1", status="new")
+    reads: list[Any] = []
+
+    @store.on_request
+    def change(request: Any) -> None:
+        if request.operation == "get" and not reads:
+            reads.append(request)
+            Letter.delete_by_key("1")
+            if then == "replaced":
+                Note(id="1", status="new").save()
+
+    if way == "an instance":
+        await do.update(Document(id="1"), status="sent", upsert=True)
+    elif way == "update_or_create":
+        await do.update_or_create(Document, id="1", defaults={"status": "sent"})
+    else:
+        await by_upsert(do, "1")
+    assert len(reads) == 1
+    stored = await do.get(Document, "1")
+    assert (type(stored), stored.status) == (Note if then == "replaced" else Document, "sent")
+
+
+async def test_an_update_when_the_row_is_deleted_meanwhile(do, tables, store):
+    await do.create(Letter, id="1", status="new")
+
+    @store.on_request
+    def change(request: Any) -> None:
+        if request.operation == "get":
+            Letter.delete_by_key("1")
+
+    with pytest.raises(ItemGone):
+        await do.update_by_key(Document, "1", status="sent")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mintkey import _core
@@ -102,22 +103,27 @@ def _update(schema: Schema, instance: Any, changes: Changes, how: _Update) -> Op
     _check_fields(schema, instance, written, how.pipeline)
     loaded, cleared = state.loaded, state.cleared(values, schema.sets)
     changed = frozenset(codec.changed(values, loaded))
-    writer, new_key = schema, state.has_new_key(values)
-    if loaded is None and not new_key and _writes_more_in_subclasses(schema, changes.names):
-        writer = yield from _owner(schema, key, changes.names)
+    new_key = state.has_new_key(values)
+
+    def writing(writer: Schema) -> Operation[_Rows]:
+        return _update_or_insert(
+            writer,
+            state,
+            key,
+            known if how.upsert and writer is schema else None,
+            changes,
+            versioned=how.versioned and writer is schema,
+            condition=writer.on_same_class(how.condition, state),
+            new_key=new_key,
+            rebuilding=_rebuilding(writer, changes, known),
+            return_old=how.return_old,
+        )
+
     sent = moment()
-    stored, old = yield from _update_or_insert(
-        writer,
-        state,
-        key,
-        known if how.upsert and writer is schema else None,
-        changes,
-        versioned=how.versioned and writer is schema,
-        condition=writer.on_same_class(how.condition, state),
-        new_key=new_key,
-        rebuilding=_rebuilding(writer, changes, known),
-        return_old=how.return_old,
-    )
+    if loaded is None and not new_key:
+        stored, old = yield from _written_as_owner(schema, key, changes.names, writing, upsert=how.upsert)
+    else:
+        stored, old = yield from writing(schema)
     if stored is None:
         stored = yield from _read_result(schema, values, state, key, changes)
     # Changes inside a list or a map during the request are not assignments.
@@ -200,33 +206,52 @@ def update_by_key(
     classes in the table.
     """
 
-    def updating() -> Operation[_core.Item | None]:
-        if not is_checked and _writes_more_in_subclasses(schema, changes.names):
-            check_condition(schema, condition)
-            owner = yield from _owner(schema, key, changes.names)
-            if owner is not schema:
-                return (
-                    yield from update_by_key(
-                        owner, key, known, changes, condition=condition, return_old=return_old, is_checked=True
-                    )
-                )
-        if not is_checked:
-            check_condition(schema, condition)
-        _check_fields(schema, None, changes.values)
-        _, old = yield from _update_or_insert(
-            schema,
+    def writing(writer: Schema) -> Operation[_Rows]:
+        _check_fields(writer, None, changes.values)
+        updating = _update_or_insert(
+            writer,
             State(),
             key,
-            known if upsert else None,
+            known if upsert and writer is schema else None,
             changes,
             versioned=False,
-            condition=schema.on_own_row(condition),
-            rebuilding=_rebuilding(schema, changes, known),
+            condition=writer.on_own_row(condition),
+            rebuilding=_rebuilding(writer, changes, known),
             return_old=return_old,
         )
-        return old
+        return (yield from with_key_in_errors(writer, known, updating))
+
+    def updating() -> Operation[_core.Item | None]:
+        if is_checked:
+            return (yield from writing(schema)).old
+        check_condition(schema, condition)
+        return (yield from _written_as_owner(schema, key, changes.names, writing, upsert=upsert)).old
 
     return with_key_in_errors(schema, known, updating())
+
+
+def _written_as_owner(
+    schema: Schema,
+    key: _core.Key,
+    names: frozenset[str],
+    write: Callable[[Schema], Operation[_Rows]],
+    *,
+    upsert: bool,
+) -> Operation[_Rows]:
+    """Update a row as its class does. If that is another class when it is written, or an upsert misses it, repeat."""
+    if not _writes_more_in_subclasses(schema, names):
+        return (yield from write(schema))
+    for tries_left in reversed(range(MAX_TRIES)):
+        owner = yield from _owner(schema, key, names)
+        try:
+            return (yield from write(owner))
+        except ItemGone:
+            if owner is schema or not upsert or not tries_left:
+                raise
+        except ConditionFailed as error:
+            if owner is schema or not tries_left or error._stored is None or _class_of(schema, error._stored) is owner:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _writes_more_in_subclasses(schema: Schema, names: frozenset[str]) -> bool:
@@ -246,12 +271,18 @@ def _writes_more_in_subclasses(schema: Schema, names: frozenset[str]) -> bool:
 def _owner(schema: Schema, key: _core.Key, names: frozenset[str]) -> Operation[Schema]:
     """Read a row; return the schema of its class, or this one if there is no row or its class lacks an attribute."""
     row = yield from read_at_once(schema, key)
+    owner = schema if row is None else _class_of(schema, row)
+    return owner if names <= owner.attributes.keys() else schema
+
+
+def _class_of(schema: Schema, row: _core.Item) -> Schema:
+    """Return the schema of the class of a row; this one if it is not known."""
     found: type | None = None
-    if row is not None and schema.family is not None:
+    if schema.family is not None:
         with contextlib.suppress(UnreadableItem):
             found = schema.family.class_of(row)
     owner: Schema = schema if found is None else vars(found)["__mintkey_schema__"]
-    return owner if names <= owner.attributes.keys() else schema
+    return owner
 
 
 def check_values(schema: Schema, changes: Changes) -> None:
