@@ -112,10 +112,11 @@ async def test_times_have_spans_by_when_they_were_minted(do, clock):
         until = TTLAttribute(default=auto("epoch_ms", plus=timedelta(days=7, milliseconds=500)))
         number = NumberAttribute()
 
+    start = START.replace(year=2100)  # servers remove expired rows by their own clocks
     for number in range(4):
-        clock.set(START + timedelta(seconds=number))
+        clock.set(start + timedelta(seconds=number))
         await do.save(Ticket(pk="a", number=number))
-    span = START + timedelta(seconds=1), START + timedelta(seconds=3)
+    span = start + timedelta(seconds=1), start + timedelta(seconds=3)
     found = await do.all(do.query(Ticket, Ticket.at.minted_between(*span), pk="a"))
     assert [ticket.number for ticket in found] == [1, 2]
     assert "filter:" not in do.query(Ticket, Ticket.at.minted_between(*span), pk="a").explain()
