@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
@@ -166,7 +166,7 @@ class Reference(Normalized[Any, Read], Generic[M, Read]):
     def from_plain(self, plain: Any) -> Any:
         """Return the reference of its JSON, or of a key."""
         ref = Ref(self, None, plain) if isinstance(plain, str) else self.normal(plain)
-        ref._values()
+        ref._check()
         self.encode(ref)
         return ref
 
@@ -310,9 +310,7 @@ class Ref(Generic[M]):
     def _parts(self) -> dict[str, str]:
         """Return the text of each part of the stored key, by attribute name."""
         names, text = self.model.__mintkey_schema__.keys, self._stored()
-        if len(names) == 1:
-            return {names[0]: text}
-        return dict(zip(names, map(_unescaped, text.split(":")), strict=True))
+        return {names[0]: text} if len(names) == 1 else _pieces(text, names)
 
     def _values(self) -> dict[str, Any]:
         """Return the values of the key, by attribute name."""
@@ -321,8 +319,8 @@ class Ref(Generic[M]):
         try:
             for name, text in self._parts().items():
                 if name == COMPOUND_KEY:
-                    parts = zip(schema.parts, map(_unescaped, text.split(":")), strict=True)
-                    values.update((part, key_value(schema.attributes[part], piece)) for part, piece in parts)
+                    pieces = _pieces(text, schema.parts)
+                    values.update((part, key_value(schema.attributes[part], piece)) for part, piece in pieces.items())
                 elif schema.derived is not None and name in schema.derived.sources:
                     parsed = schema.derived.sources[name].parsed(text)
                     if parsed is None:
@@ -331,6 +329,14 @@ class Ref(Generic[M]):
                 else:
                     values[name] = key_value(schema.attributes[name], text)
             return {name: values[name] for name in schema.given_keys}
+        except CONVERSION_ERRORS as error:
+            raise self._unusable(error) from error
+
+    def _check(self) -> None:
+        """Raise `InvalidValue` if the text is not one of a key that an item of the model can have."""
+        values = self._values()
+        try:
+            arguments.key(self.model.__mintkey_schema__, values)
         except CONVERSION_ERRORS as error:
             raise self._unusable(error) from error
 
@@ -382,8 +388,12 @@ def _text_of(schema: Schema, key: _core.Key) -> str:
     return parts[0] if len(parts) == 1 else ":".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
 
 
-def _unescaped(part: str) -> str:
-    return part.replace("%3A", ":").replace("%25", "%")
+def _pieces(text: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the text of each part of a key that was joined by `:`, by name."""
+    pieces = text.split(":")
+    if len(pieces) != len(names):
+        raise ValueError(f"expected the texts of {', '.join(names)}, joined by ':'")
+    return {name: piece.replace("%3A", ":").replace("%25", "%") for name, piece in zip(names, pieces, strict=True)}
 
 
 def _json(attribute: Attribute[Any], text: str) -> str:

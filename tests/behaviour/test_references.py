@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import uuid
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from typing_extensions import assert_type
 
 from mintkey import AutoGenerate, Model, ModelConfig, auto
@@ -315,6 +317,28 @@ async def test_a_stored_text_that_is_no_key_is_reported(do, raw):
     with pytest.raises(InvalidValue, match=r"Order\.later: 'no UUID' is not a key of Later"):
         _ = loaded.later.key
     assert await do.get(loaded.later) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"customer": ""}, "must not be empty"),
+        ({"customer": "x" * 2049}, "too long"),
+        ({"customer": "\ud800"}, "lone surrogate"),
+        ({"branch": ":5"}, "must not be empty"),
+        ({"branch": {"country": "", "number": 5}}, "must not be empty"),
+        ({"branch": "de:x"}, "'x' is not a number"),
+        ({"branch": "de"}, "expected the texts of country, number, joined by ':'"),
+    ],
+)
+def test_json_has_only_keys_that_an_item_can_have(given, reason):
+    body = {"id": "1", **given}
+    (name,) = given
+    with pytest.raises(InvalidValue, match=rf"Order\.{name}: .* is not a key of .*{reason}"):
+        Order.from_json(json.dumps(body))
+    with pytest.raises(ValidationError, match=reason) as raised:
+        Order.model_validate(body)
+    assert [problem["loc"] for problem in raised.value.errors()] == [(name,)]
 
 
 async def test_references_are_values(do):

@@ -10,7 +10,7 @@ import re
 import string
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from mintkey import _core
@@ -43,7 +43,10 @@ def key_value(attribute: Attribute[Any], text: str) -> Any:
         return attribute.decode(text)
     if attribute.key_kind == "binary":
         return attribute.decode(bytes.fromhex(text))
-    number = Decimal(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{shortened(text)} is not a number") from None
     return attribute.decode(number if attribute.kind == "decimal" else _core.as_read(number))
 
 
