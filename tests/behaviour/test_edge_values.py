@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, RootModel
 
-from mintkey import Model, ModelConfig, pipeline
+from mintkey import Model, ModelConfig, connect, pipeline
 from mintkey.attributes import (
     Attribute,
     EnumAttribute,
@@ -260,3 +260,24 @@ async def test_an_empty_set_of_an_attribute_without_a_type_is_absence(do):
     part.anything = set()
     await do.save(part)
     assert await do.count(Loose, Loose.anything.does_not_exist()) == 2
+
+
+@pytest.mark.parametrize(
+    ("of", "value"),
+    [(date | datetime, datetime(2024, 1, 1)), (bytes | str, b"x"), (bytes | str, "\u00e9")],  # noqa: DTZ001
+)
+@pytest.mark.parametrize("kind", [MapAttribute, JSONAttribute])
+def test_members_of_unions_are_read_back(kind, of, value):
+    class Union(Model):
+        pk = StringAttribute(partition_key=True)
+        value = kind(of)
+
+    with connect("sqlite://"):
+        try:
+            union = Union.create(pk="a", value=value)
+        except InvalidValue:  # it would be read as another member
+            assert isinstance(value, str)
+            return
+    for dumped in (union.model_dump(), union.model_dump(mode="json")):
+        assert repr(Union.model_validate(dumped).value) == repr(value)
+    assert repr(Union.model_validate_json(union.to_json()).value) == repr(value)

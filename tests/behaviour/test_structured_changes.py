@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from typing import Any, Literal
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from tests.behaviour.transacting import begun
 from typing_extensions import NotRequired, TypedDict
 
 from mintkey import Model, ModelConfig
-from mintkey.attributes import JSONAttribute, MapAttribute, NumberAttribute, StringAttribute
-from mintkey.errors import ConfigurationError
+from mintkey.attributes import JSONAttribute, ListAttribute, MapAttribute, NumberAttribute, StringAttribute
+from mintkey.errors import ConfigurationError, InvalidValue
 
 KINDS = [JSONAttribute, MapAttribute]
 
@@ -223,3 +226,37 @@ def test_a_default_of_a_wrong_type_is_refused_at_definition(kind, default):
         class Wrong(Model):
             pk = StringAttribute(partition_key=True)
             value = kind(default=default)
+
+
+class Pair(NamedTuple):
+    one: int
+    two: str = "x"
+
+
+@pytest.mark.parametrize("of", [Pair, Sequence[int], collections.deque[int], tuple[int, str], set[int]], ids=str)
+def test_other_sequences_than_lists_take_no_elements(of):
+    holder = model_of(MapAttribute, of)
+    for change in (holder.value.append, holder.value.prepend):
+        with pytest.raises(InvalidValue, match=r"Holder\.value\.(ap|pre)pend\(\)"):
+            change([1])
+
+
+Positive: Any = Annotated[int, Field(gt=0)]
+
+
+@pytest.mark.parametrize("of", [list[Positive], list[Positive | None], dict[str, Positive]], ids=str)
+def test_constraints_of_elements_hold_for_changes_of_one_element(of):
+    path: Any = model_of(MapAttribute, of).value
+    is_dict = typing.get_origin(of) is dict
+    changes = [path["a"].set] if is_dict else [path[0].set, lambda one: path.append([1, one])]
+    for change in changes:
+        change(1)
+        with pytest.raises(InvalidValue, match="greater than 0"):
+            change(0)
+
+
+@pytest.mark.parametrize("of", [Positive, Positive | None, Annotated[list[int], Field(max_length=1)]], ids=str)
+def test_elements_with_constraints_that_would_not_be_checked_are_refused(of):
+    for kind in (ListAttribute, MapAttribute):
+        with pytest.raises(ConfigurationError, match=r"Holder\.value: .*Annotated is not checked in of="):
+            model_of(lambda hint, kind=kind: kind(of=hint), of)

@@ -14,7 +14,16 @@ from mintkey import _core
 from mintkey.attributes.base import Attribute, V, is_utf8_text
 from mintkey.attributes.comparing import Misfit, check_depth, difference, is_model, with_unknown
 from mintkey.attributes.elements import Element, element_named, scalar_attribute
-from mintkey.attributes.members import Part, allows_none, constraints_of, element_of, no_member, part_of, without_none
+from mintkey.attributes.members import (
+    Part,
+    allows_none,
+    constraints_of,
+    element_of,
+    is_annotated,
+    no_member,
+    part_of,
+    without_none,
+)
 from mintkey.attributes.options import Default, Maybe, Sure
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.attributes.structures import (
@@ -445,7 +454,8 @@ def _attribute_of(part: Part | None) -> Attribute[Any] | None:
     attribute: Attribute[Any]
     if scalar is not None:
         attribute = scalar(required=part.required)
-        attribute.structure = adapted_structure(part.hint) if part.adapted and constraints else structure_of(hint)
+        structure = adapted_structure if part.adapted and constraints else structure_of
+        attribute.structure = structure(part.hint if constraints else hint)
         attribute.constraints = constraints
     elif hint in (Any, object):
         attribute = _Unknown(required=part.required)
@@ -463,6 +473,8 @@ def _element_attribute(of: Any) -> Attribute[Any]:
         return of
     if isinstance(of, type) and issubclass(of, Attribute):
         raise TypeError(f"Write of={of.__name__}(), with parentheses")
+    if is_annotated(of):
+        raise TypeError("Annotated is not checked in of=: write an attribute, such as of=StringAttribute(min_length=1)")
     hint = without_none(of)
     attribute = scalar_attribute(hint)
     if attribute is None:

@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 
 from mintkey.errors import nearest, shortened
 
-__all__ = ["Part", "allows_none", "constraints_of", "element_of", "no_member", "part_of", "without_none"]
+__all__ = [
+    "Part",
+    "allows_none",
+    "constraints_of",
+    "element_of",
+    "is_annotated",
+    "no_member",
+    "part_of",
+    "without_none",
+]
 
 
 _WRAPPERS = ("Required", "NotRequired", "ReadOnly")
@@ -70,13 +79,12 @@ def element_of(hint: Any) -> Any:
 
 def constraints_of(hint: Any) -> str | None:
     """Return why the values of a type have to be checked as a whole; None if they have not."""
-    for one in (hint, *(typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else ())):
-        if typing.get_origin(one) is typing.Annotated:
-            return "its type has constraints"
+    if is_annotated(hint):
+        return "its type has constraints"
     kind = typing.get_origin(without_none(hint)) or without_none(hint)
     if not isinstance(kind, type):
         return None
-    if kind in {tuple, set, frozenset} and element_of(hint) is None:
+    if issubclass(kind, Collection) and not issubclass(kind, (str, bytes, list, dict)) and element_of(hint) is None:
         return f"a {kind.__name__} has other rules than a list"
     decorators = getattr(kind, "__pydantic_decorators__", None)
     whole = ("validators", "root_validators", "model_validators", "model_serializers")
@@ -88,6 +96,12 @@ def constraints_of(hint: Any) -> str | None:
     if dataclasses.is_dataclass(kind) and hasattr(kind, "__post_init__"):
         return f"{kind.__name__} has a __post_init__()"
     return None
+
+
+def is_annotated(hint: Any) -> bool:
+    """Return whether a type, or one of a union, is `Annotated`."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
+    return any(typing.get_origin(one) is typing.Annotated for one in parts)
 
 
 def allows_none(hint: Any) -> bool:

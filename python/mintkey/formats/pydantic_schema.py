@@ -39,7 +39,6 @@ from mintkey.formats.json_values import (
     UntypedForm,
     class_of,
     forms,
-    untagged,
 )
 
 __all__ = ["HOW", "adapter", "core_schema_of", "titled"]
@@ -357,7 +356,7 @@ def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
             lambda: TypeAdapter(form.hint).validate_json(text, strict=True, by_alias=True, by_name=True),
             lambda: form.read(given),
         )
-        return _dumped_as(given, form.write, validate, ways)
+        return _dumped_as(form, lambda value: form.write(value) == given, lambda: validate(given), ways)
     try:
         return validate(given)
     except ValidationError:
@@ -369,11 +368,12 @@ def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
 
 def _of_body(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
     """Return a value of a body. A body that was a response may have tagged values, such as the bytes of a dataclass."""
-    with contextlib.suppress(*CONVERSION_ERRORS):
-        plain = untagged(given)
-        if plain != given:
-            return _dumped_as(given, form.write, validate, [lambda: validate(plain)])
-    return validate(given)
+    plain = form.undumped(given)
+    if plain == given:
+        return validate(given)
+    return _dumped_as(
+        form, lambda value: form.write(value) == given, lambda: validate(given), [lambda: validate(plain)]
+    )
 
 
 def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
@@ -381,35 +381,34 @@ def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -
     adapter: TypeAdapter[Any] = TypeAdapter(form.hint)
     plain = form.undumped(given)
     ways = (
-        lambda: form.attribute.fitted(plain),
+        lambda: plain,
         lambda: adapter.validate_python(plain, extra="ignore", by_alias=True, by_name=True),
+        # A strict class takes no text for a time. But it is what `model_dump(mode="json")` returns.
+        lambda: form.read(given),
     )
-    try:
-        return _dumped_as(plain, adapter.dump_python, validate, ways)
-    except ValidationError:
-        with contextlib.suppress(*CONVERSION_ERRORS):
-            # A strict class takes no text for a time. But it is what `model_dump(mode="json")` returns.
-            value = form.read(given)
-            if form.write(value) == given:
-                return value
-        raise
+
+    def is_dumped(value: Any) -> bool:
+        return bool(adapter.dump_python(value) == plain or form.write(value) == given)
+
+    return _dumped_as(form, is_dumped, lambda: validate(plain), ways)
 
 
 def _dumped_as(
-    given: Any, dump: Callable[[Any], Any], validate: Callable[[Any], Any], ways: Iterable[Callable[[], Any]]
+    form: StructuredForm,
+    is_dumped: Callable[[Any], bool],
+    validate: Callable[[], Any],
+    ways: Iterable[Callable[[], Any]],
 ) -> Any:
     """Return the validated value. If its dump is another one, pydantic left out what no constructor takes."""
     problem, value = None, None
     try:
-        value = validate(given)
-        if dump(value) == given:
-            return value
+        value = validate()
     except ValidationError as error:
         problem = error
-    for way in ways:
+    for way in (lambda: value, *ways) if problem is None else ways:
         with contextlib.suppress(*CONVERSION_ERRORS):
-            other = way()
-            if dump(other) == given:
+            other = form.attribute.fitted(way())
+            if is_dumped(other):
                 return other
     if problem is not None:
         raise problem
