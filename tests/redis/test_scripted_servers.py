@@ -28,7 +28,7 @@ SCRIPTS = {b"EVALSHA", b"EVAL"}
 #: A rule's reply to a command that is passed on to the server, but not answered, as all later ones on the connection.
 SILENT = b""
 #: Far longer than anything here takes.
-SOON = 6.0
+SOON = 30.0
 #: Time for all replies that come, also on a busy machine, in seconds.
 LONG = 5
 
