@@ -24,7 +24,8 @@ class StoreAndDict(RuleBasedStateMachine):
         super().__init__()
         self.rows: dict[Any, dict[str, Any]] = {}
         self.folder = tempfile.TemporaryDirectory()
-        # A server removes expired rows by its own clock, which must not be ahead of this one.
+        # A server removes expired rows by its own clock, which must not be ahead of this one: a life has minutes, not
+        # seconds.
         self.block = frozen("2100-01-01T00:00:00Z", seed=1)
         self.clock: FrozenClock = self.block.__enter__()
         self.event_loop = asyncio.new_event_loop()

@@ -88,9 +88,9 @@ class AgainstADict(StoreAndDict):
             assert not taken
             self.rows[pk, sk] = row
 
-    @rule(pk=partitions, sk=sorts, row=values, seconds=st.integers(1, 5), awaited=modes)
-    def put_for_a_while(self, pk, sk, row, seconds, awaited):
-        thing = Thing(pk=pk, sk=sk, **row, until=ExpiresIn.seconds(seconds))
+    @rule(pk=partitions, sk=sorts, row=values, minutes=st.integers(1, 5), awaited=modes)
+    def put_for_a_while(self, pk, sk, row, minutes, awaited):
+        thing = Thing(pk=pk, sk=sk, **row, until=ExpiresIn.minutes(minutes))
         self.run(awaited, lambda do: do.save(thing))
         self.rows[pk, sk] = {**row, "until": thing.until}
         self.held[pk, sk] = thing
@@ -154,9 +154,9 @@ class AgainstADict(StoreAndDict):
         self.rows.pop((pk, sk), None)
         self.held.pop((pk, sk), None)
 
-    @rule(seconds=st.integers(0, 4))
-    def time_passes(self, seconds):
-        self.clock.advance(timedelta(seconds=seconds))
+    @rule(minutes=st.integers(0, 4))
+    def time_passes(self, minutes):
+        self.clock.advance(timedelta(minutes=minutes))
 
     @rule()
     def open_anew(self):

@@ -118,7 +118,7 @@ def test_renames_deletes_and_expiry_leave_no_value_to_two(store):
                         case 2:
                             User.update_by_key(key, email=email)
                         case 3:
-                            User.create(id=key, email=email, until=ExpiresIn.seconds(dice.randrange(1, 4)))
+                            User.create(id=key, email=email, until=ExpiresIn.minutes(dice.randrange(1, 4)))
                         case 4:
                             User.delete_by_key(key)
                         case 5:
@@ -128,7 +128,7 @@ def test_renames_deletes_and_expiry_leave_no_value_to_two(store):
                 except (UniqueViolation, KeyCollision, ItemGone, BatchIncomplete):
                     pass
                 if step % 10 == number % 10:
-                    clock.advance(timedelta(seconds=1))
+                    clock.advance(timedelta(minutes=1))
 
         together(THREADS, work)
         held = check()
