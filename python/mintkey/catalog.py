@@ -211,7 +211,11 @@ def find(name: str) -> Operation[TableInfo | None]:
     """Return the description of a table, or None."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a table is text, not {shortened(name)}")
-    found: Description | None = yield _core.Request.describe_table(name)
+    try:
+        request = _core.Request.describe_table(name)
+    except UnicodeEncodeError:  # a lone surrogate, as arguments of the command line have in another locale
+        return None
+    found: Description | None = yield request
     return None if found is None else _info(name, found)
 
 

@@ -148,6 +148,8 @@ def test_a_table_that_does_not_exist(orders):
         ended = orders(name, "order")
         assert (ended.out, ended.code) == ("", 2)
         assert "did you mean 'orders'?" in ended.err
+    # A byte that is not UTF-8.
+    assert "table 'orders\\udcff' does not exist" in orders("scan", "orders\udcff").err
 
 
 def test_the_environment_names_the_store(orders, monkeypatch):

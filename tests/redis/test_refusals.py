@@ -58,6 +58,18 @@ async def nothing_is_written(do, *, word, table=True):
     assert [getattr(error, "outcome", None) for _, error in incomplete.value.failed] == ["not_applied"] * 3
 
 
+async def nothing_is_stored(do):
+    """Reads of tables that are not there find nothing, also on a server that takes no writes."""
+    assert await do.get(Named, name="new") is None
+    assert await do.iterate((Named.batch_get if do.blocking else Named.abatch_get)(["new", "other"])) == [None, None]
+    assert await do.get_by(Member, email="new@example.com") is None
+    for model in (Named, Member, Later):
+        assert await do.count(model) == 0
+        assert await do.all(do.scan(model)) == []
+        assert await do.all(model.query.filter(name="new")) == []
+        assert not await do.table_exists(model)
+
+
 async def test_an_encrypted_server_with_a_password(do, secure, prefix):
     with connect(f"{secure}&prefix={prefix}"):
         made = await do.create(Widget, product="Widget", kind="new")
@@ -235,6 +247,8 @@ async def test_a_replica_takes_no_writes(do, start, server, prefix):
             # The table has all that the class needs.
             await do.create_table(Widget)
             await nothing_is_written(do, word="replica", table=False)
+        with connect(f"{replica}?prefix={prefix}"):
+            await nothing_is_stored(do)
         with connect(f"{replica}?prefix={prefix}") as store:
             assert len((await do.ping(store)).servers) == 1
             raw.replicaof("no", "one")
@@ -344,9 +358,17 @@ async def test_a_right_that_is_missing_is_named(do, server, raw, prefix, command
     try:
         with (
             connect(f"{server}?prefix={prefix}".replace("://", "://few:password@")),
-            pytest.raises(ConfigurationError, match=rf"(?i)lacks a permission: .*\b{command}\b.* guide to Redis lists"),
+            pytest.raises(
+                MintkeyError, match=rf"(?i)lacks a permission: .*\b{command}\b.* guide to Redis lists"
+            ) as caught,
         ):
             await NEEDED[command](do)
+        if isinstance(caught.value, StoreUnavailable):
+            assert caught.value.outcome == "unknown"
+            assert "repeat the write" in str(caught.value)
+        else:
+            assert isinstance(caught.value, ConfigurationError)
+        # Nothing or a part is written: with the right, the same call does the rest.
         raw.execute_command("ACL", "SETUSER", "few", "+@all")
         with connect(f"{server}?prefix={prefix}".replace("://", "://few:password@")):
             await NEEDED[command](do)
@@ -400,6 +422,29 @@ async def test_a_full_cluster_takes_nothing_half(do, cluster, prefix):
         await do.create(Member, name="other", email="new@example.com")
         assert await do.count(Named) == 0
         assert await do.count(Member) == 1
+
+
+async def test_a_table_of_which_one_primary_takes_nothing(do, cluster, prefix):
+    places = urllib.parse.urlsplit(cluster).netloc.split(",")
+    servers = [redis.Redis(place.rpartition(":")[0], int(place.rpartition(":")[2])) for place in places]
+    primaries = [server for server in servers if server.info("replication")["role"] == "master"]
+    outcomes = []
+    for number, full in enumerate(primaries):
+        with connect(f"{cluster}?prefix={prefix}{number}"):
+            full.config_set("maxmemory", 1)
+            try:
+                with pytest.raises(StoreUnavailable, match="maxmemory.*; delete data") as caught:
+                    await do.create_table(Named)
+                assert await do.count(Named) == 0
+            finally:
+                full.config_set("maxmemory", 0)
+            outcomes.append(caught.value.outcome)
+            assert ("then repeat the call" in str(caught.value)) == (caught.value.outcome == "unknown")
+            await do.create_table(Named)
+            await do.create(Named, name="new", n=1)
+            assert await do.count(Named) == 1
+    # One primary has the entry of the whole table, which comes first.
+    assert outcomes.count("unknown") >= len(primaries) - 1
 
 
 async def test_a_user_of_a_cluster_who_may_not_ask_for_its_slots(do, cluster):

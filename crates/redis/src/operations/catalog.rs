@@ -32,7 +32,7 @@ pub struct CatalogEntry {
 
 impl CatalogEntry {
     /// Whether a class declares unique values that are not built yet.
-    fn lacks(&self, class: &Table) -> Result<bool> {
+    pub fn lacks(&self, class: &Table) -> Result<bool> {
         Ok(match &self.claimed {
             Some(claimed) => description::merge(claimed, class)?.unique != claimed.unique,
             None => false,
@@ -52,7 +52,7 @@ impl CatalogEntry {
     }
 
     /// The layout of the table in a slot group.
-    fn layout(self, keyspace: &Keyspace, slot_group: u8) -> Layout {
+    pub fn layout(self, keyspace: &Keyspace, slot_group: u8) -> Layout {
         Layout::new(
             keyspace,
             slot_group,
@@ -95,7 +95,7 @@ impl OperationContext<'_> {
     }
 
     /// The layout in the cache, if it is there.
-    fn cached_layout(&self, table: &Arc<Table>, slot_group: u8) -> Result<Option<Arc<Layout>>> {
+    pub fn cached_layout(&self, table: &Arc<Table>, slot_group: u8) -> Result<Option<Arc<Layout>>> {
         if self.channel.deadline().has_forked() {
             // Another thread of the parent may have held the lock of the cache.
             let address = &self.store.config.address;
@@ -196,7 +196,7 @@ impl OperationContext<'_> {
     }
 
     /// The calls that read the catalog entries of a table: in these slot groups, and in a Cluster that of the whole table.
-    fn entry_calls(&self, table: &Table, slot_groups: &[u8]) -> Vec<Call> {
+    pub fn entry_calls(&self, table: &Table, slot_groups: &[u8]) -> Vec<Call> {
         let keyspace = &self.store.config.keyspace;
         let calls = slot_groups.iter().map(|slot_group| {
             let key = keyspace.catalog_key(&table.name, *slot_group);

@@ -75,6 +75,7 @@ impl OperationContext<'_> {
         for (layout, epoch) in layouts.iter().zip(epochs) {
             match checked(epoch, &layout.table)? {
                 Value::Bulk(epoch) if epoch == layout.epoch.as_bytes() => {}
+                Value::Nil if layout.epoch.is_empty() => {}
                 _ => {
                     self.store.layouts.clear();
                     return Ok(None);

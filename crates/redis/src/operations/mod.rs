@@ -18,7 +18,7 @@ mod unique;
 mod unique_build;
 mod write;
 
-use mintkey_store::{Operation, Reply, Request, Result};
+use mintkey_store::{Error, Operation, Remedy, Reply, Request, Result};
 
 use crate::operations::context::{OperationContext, StoreContext};
 use crate::operations::uncertainty::Uncertainty;
@@ -34,7 +34,7 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
     // These operations send several calls. If one fails, those before it were carried out.
     let in_steps = |result: Result<()>| match result {
         Err(error) if channel.may_have_written() && error.kind.outcome().is_some() => {
-            Err(error.uncertain())
+            Err(begun(error))
         }
         other => other.map(|()| Reply::Done),
     };
@@ -72,4 +72,14 @@ pub async fn run(store: &StoreContext, channel: &Channel, request: &Request) -> 
         Operation::Query(query) => context.query(query).await,
         Operation::Scan(scan) => context.scan(scan).await,
     }
+}
+
+/// The error of an operation in several steps of which some may be done. All of them can be repeated.
+fn begun(error: Error) -> Error {
+    const CONTINUE: &str = "repeat the call: a part of it may be done, and the rest follows";
+    let advice = match error.remedy.as_deref() {
+        Some(Remedy::Advice(first)) => format!("{first}; then {CONTINUE}"),
+        _ => CONTINUE.to_owned(),
+    };
+    error.uncertain().advice(advice)
 }

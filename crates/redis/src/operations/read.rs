@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mintkey_store::{BatchGet, Get, Item, Key, Page, Path, Query, Reply, Result, Scan, json};
+use mintkey_store::{
+    BatchGet, ErrorKind, Get, Item, Key, Outcome, Page, Path, Query, Reply, Result, Scan, Table,
+    description, json,
+};
 
 use crate::keyspace::commands::clean_call;
 use crate::keyspace::layout::Layout;
 use crate::keyspace::projection::RowProjection;
 use crate::keyspace::ranges;
 use crate::keyspace::rows::decode_item;
+use crate::operations::catalog::decode_entry;
 use crate::operations::context::OperationContext;
 use crate::operations::page::PageReader;
 use crate::protocol::resp;
@@ -19,7 +23,12 @@ impl OperationContext<'_> {
     pub async fn get(&self, get: &Get) -> Result<Reply> {
         get.table.check_key(&get.key)?;
         let (layout, mut replies) = loop {
-            let layout = self.layout(&get.table, &get.key.partition).await?;
+            let slot_group = self
+                .store
+                .config
+                .keyspace
+                .slot_group(&get.table, &get.key.partition);
+            let layout = self.layout_to_read(&get.table, slot_group).await?;
             let call = layout.call("HGETALL").arg(layout.row_key(&get.key));
             let layouts = std::slice::from_ref(&layout);
             if let Some(replies) = self.send_with_epochs(layouts, vec![call]).await? {
@@ -51,7 +60,7 @@ impl OperationContext<'_> {
             slot_groups.binary_search(&slot_group).unwrap_or(0)
         };
         let (layouts, projection, replies) = loop {
-            let layouts = self.layouts(&batch.table, &slot_groups).await?;
+            let layouts = self.layouts_to_read(&batch.table, &slot_groups).await?;
             let projection = match (&batch.attributes, layouts.first()) {
                 (Some(wanted), Some(layout)) => {
                     RowProjection::of(&layout.table, wanted.iter().filter_map(Path::root))
@@ -121,9 +130,13 @@ impl OperationContext<'_> {
         let key = query.check()?;
         let table = &query.table;
         // A partition is in one slot group, and so are its index entries.
+        let keyspace = &self.store.config.keyspace;
         let layouts = match ranges::partition(table, query) {
-            Some(partition) => vec![self.layout(table, partition).await?],
-            None => self.all_layouts(table).await?,
+            Some(partition) => {
+                let slot_group = keyspace.slot_group(table, partition);
+                vec![self.layout_to_read(table, slot_group).await?]
+            }
+            None => self.all_layouts_to_read(table).await?,
         };
         if key.index.is_some() && self.build_indexes(&layouts, key.index).await? {
             return Ok(None);
@@ -145,7 +158,7 @@ impl OperationContext<'_> {
 
     async fn scan_page(&self, scan: &Scan) -> Result<Option<Page>> {
         scan.check()?;
-        let mut layouts = self.all_layouts(&scan.table).await?;
+        let mut layouts = self.all_layouts_to_read(&scan.table).await?;
         let table = Arc::clone(&layouts[0].table);
         let range = ranges::of_scan(scan);
         let mut segment = scan.segment.filter(|(_, segments)| *segments > 1);
@@ -167,5 +180,76 @@ impl OperationContext<'_> {
             segment,
         };
         reader.read(&layouts, range).await
+    }
+
+    /// The layout of a table in a slot group, for a read.
+    pub async fn layout_to_read(&self, table: &Arc<Table>, slot_group: u8) -> Result<Arc<Layout>> {
+        loop {
+            if let Some(layout) = self.cached_layout(table, slot_group)? {
+                return Ok(layout);
+            }
+            if let Some(layout) = self.layouts_to_read(table, &[slot_group]).await?.pop() {
+                return Ok(layout);
+            }
+        }
+    }
+
+    /// The layouts of a table in all slot groups that it uses, in order, for a read.
+    async fn all_layouts_to_read(&self, table: &Arc<Table>) -> Result<Vec<Arc<Layout>>> {
+        let slot_groups = self.store.config.keyspace.slot_groups_of(table);
+        let slot_groups: Vec<u8> = slot_groups.collect();
+        self.layouts_to_read(table, &slot_groups).await
+    }
+
+    /// The layouts of a table in these slot groups, for a read. A server that takes no writes, such as a replica, cannot
+    /// add a slot group to the catalog: there are no rows in it, and its layout has no epoch.
+    async fn layouts_to_read(
+        &self,
+        table: &Arc<Table>,
+        slot_groups: &[u8],
+    ) -> Result<Vec<Arc<Layout>>> {
+        match self.layouts(table, slot_groups).await {
+            Err(error) if error.kind == ErrorKind::Unavailable(Outcome::NotApplied) => {
+                match self.stored_layouts(table, slot_groups).await {
+                    Ok(Some(layouts)) => Ok(layouts),
+                    Err(stopped) if matches!(stopped.kind, ErrorKind::Interrupted(_)) => {
+                        Err(stopped)
+                    }
+                    Ok(None) | Err(_) => Err(error),
+                }
+            }
+            found => found,
+        }
+    }
+
+    /// The layouts as the catalog has them; `None` if an entry lacks something of the model.
+    async fn stored_layouts(
+        &self,
+        table: &Arc<Table>,
+        slot_groups: &[u8],
+    ) -> Result<Option<Vec<Arc<Layout>>>> {
+        let keyspace = &self.store.config.keyspace;
+        let calls = self.entry_calls(table, slot_groups);
+        let mut entries = Vec::with_capacity(calls.len());
+        for reply in self.channel.send(calls).await? {
+            let entry = decode_entry(reply, table)?;
+            if let Some(entry) = &entry
+                && (entry.lacks(table)? || description::merge(&entry.table, table)? != entry.table)
+            {
+                return Ok(None);
+            }
+            entries.push(entry);
+        }
+        let absent = |slot_group| {
+            let epoch = String::new();
+            Layout::new(keyspace, slot_group, Arc::clone(table), epoch, Vec::new())
+        };
+        let layouts = slot_groups.iter().zip(entries).map(|(slot_group, entry)| {
+            Arc::new(match entry {
+                Some(entry) => entry.layout(keyspace, *slot_group),
+                None => absent(*slot_group),
+            })
+        });
+        Ok(Some(layouts.collect()))
     }
 }

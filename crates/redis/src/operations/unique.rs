@@ -160,7 +160,7 @@ impl OperationContext<'_> {
         let keyspace = &self.store.config.keyspace;
         let group = keyspace.marker_group(&get.table, &value.encoded);
         loop {
-            let layout = self.layout_in(&get.table, group).await?;
+            let layout = self.layout_to_read(&get.table, group).await?;
             get.declaration(&layout.table)?;
             let call = marker_call(&layout, &value.name, &value.encoded);
             let layouts = std::slice::from_ref(&layout);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mintkey_store::{Error, ErrorKind, Outcome, Reply, Result, Table};
 
 use crate::protocol::resp::Value;
-use crate::protocol::unique_scripts::failed_command;
+use crate::protocol::unique_scripts::{failed_command, may_follow_write};
 
 /// The delay before a call is sent again to a server that could not answer.
 pub const RETRY_DELAY: Duration = Duration::from_millis(20);
@@ -201,22 +201,28 @@ fn has_no_command(text: &str) -> bool {
     text.starts_with("ERR unknown command") || text.contains("Unknown Redis command called from")
 }
 
-/// The error for a command that the server does not carry out.
+/// The error for a command that the server does not carry out. A script that it ends may have written a part.
 fn denied(text: &str) -> Error {
-    const GUIDE: &str = "The guide to Redis lists the commands that a user needs";
     // The arguments of an unknown command may be values.
     let quoted = text.split(['\'', '`']).nth(1);
     let command = failed_command(text);
-    Error::configuration(if has_no_command(text) {
+    let reason = if has_no_command(text) {
         let command = command.or(quoted).unwrap_or("that a script calls");
-        format!(
-            "this Redis has no command {command}: `rename-command` may have removed it. {GUIDE}"
-        )
+        format!("this Redis has no command {command}: `rename-command` may have removed it")
     } else {
         let (reason, _) = text.split_once(" script: ").unwrap_or((text, ""));
         let command = command.map_or_else(String::new, |command| format!(" ({command})"));
-        format!("this Redis user lacks a permission: {reason}{command}. {GUIDE}")
-    })
+        format!("this Redis user lacks a permission: {reason}{command}")
+    };
+    if may_follow_write(text) {
+        return Error::new(ErrorKind::Unavailable(Outcome::Unknown), reason).advice(
+            "allow the command, and repeat the write: a part of it may be done. The guide to Redis lists the commands \
+             that a user needs",
+        );
+    }
+    Error::configuration(format!(
+        "{reason}. The guide to Redis lists the commands that a user needs"
+    ))
 }
 
 /// Whether an error reply says that the server cannot answer at the moment. Nothing was carried out.
@@ -289,52 +295,73 @@ mod tests {
     fn a_command_that_is_not_carried_out_is_named() {
         let digest = REMOVE.digest();
         let source = REMOVE.source().lines().collect::<Vec<_>>();
-        let zrem = 1 + source
-            .iter()
-            .position(|line| line.contains("'ZREM'"))
-            .unwrap();
-        for (text, named) in [
+        let line = |command| source.iter().position(|line| line.contains(command));
+        let zrem = 1 + line("'ZREM'").unwrap();
+        let del = 1 + line("'DEL'").unwrap();
+        for (text, named, may_have_written) in [
             (
                 "NOPERM this user has no permissions to run the 'hgetall' command",
                 "'hgetall'",
+                false,
             ),
             (
                 "NOPERM User few has no permissions to run the 'zrem' command script: 12, on @user_script:3.",
-                "'zrem' command. The guide to Redis",
+                "'zrem' command",
+                true,
             ),
             (
                 &format!(
                     "ERR The user executing the script can't run this command or subcommand script: {digest}, on @user_script:{zrem}."
                 ),
-                "subcommand (ZREM). The guide to Redis",
+                "subcommand (ZREM)",
+                false,
             ),
             (
                 &format!(
                     "ERR Error running script (call to f_{digest}): @user_script:{zrem}: @user_script: {zrem}: \
                      The user executing the script can't run this command or subcommand"
                 ),
-                "subcommand (ZREM). The guide to Redis",
+                "subcommand (ZREM)",
+                false,
             ),
             (
                 &format!(
                     "ERR Unknown Redis command called from script script: {digest}, on @user_script:{zrem}."
                 ),
                 "no command ZREM: `rename-command`",
+                false,
+            ),
+            (
+                &format!(
+                    "NOPERM User few has no permissions to run the 'del' command script: {digest}, on @user_script:{del}."
+                ),
+                "'del' command (DEL)",
+                true,
             ),
             (
                 "ERR unknown command 'EVALSHA', with args beginning with: 'secret' ",
                 "no command EVALSHA: `rename-command`",
+                false,
             ),
             (
                 "ERR unknown command `EVALSHA`, with args beginning with: `secret`, ",
                 "no command EVALSHA: `rename-command`",
+                false,
             ),
         ] {
             let error = server_error(text);
-            assert_eq!(error.kind, ErrorKind::Configuration, "{text}");
+            let kind = if may_have_written {
+                ErrorKind::Unavailable(Outcome::Unknown)
+            } else {
+                ErrorKind::Configuration
+            };
+            assert_eq!(error.kind, kind, "{text}");
             assert!(error.message.contains(named), "{}", error.message);
-            assert!(!error.message.contains("secret"), "{}", error.message);
-            assert!(is_refusal(&Value::Error(text.to_owned())), "{text}");
+            let shown = format!("{} {:?}", error.message, error.remedy);
+            assert!(shown.contains("The guide to Redis"), "{shown}");
+            assert!(!shown.contains("secret"), "{shown}");
+            let refused = is_refusal(&Value::Error(text.to_owned()));
+            assert_eq!(refused, !may_have_written, "{text}");
         }
     }
 }

@@ -303,18 +303,40 @@ pub fn compute_digests() {
     }
 }
 
+/// The commands of scripts that write.
+const WRITING: [&str; 10] = [
+    "DEL", "HDEL", "HSET", "PERSIST", "PEXPIRE", "SADD", "SREM", "UNLINK", "ZADD", "ZREM",
+];
+
 /// The command at the line of a script that an error reply names, as in `… script: DIGEST, on @user_script:18.`
 pub fn failed_command(text: &str) -> Option<&'static str> {
+    let (script, line) = failed_line(text)?;
+    let line = script.source().lines().nth(line)?;
+    let is_command = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase());
+    line.split('\'').find(is_command)
+}
+
+/// Whether the script that an error reply names may have written something before it failed. A reply that names no line
+/// of a script says nothing about that.
+pub fn may_follow_write(text: &str) -> bool {
+    let Some((script, line)) = failed_line(text) else {
+        return text.contains("user_script:");
+    };
+    let mut words = script
+        .source()
+        .lines()
+        .take(line)
+        .flat_map(|line| line.split('\''));
+    words.any(|word| WRITING.contains(&word))
+}
+
+/// The script that an error reply names, and the number of lines before the one that failed.
+fn failed_line(text: &str) -> Option<(&'static Script, usize)> {
     let script = ALL.iter().find(|script| text.contains(script.digest()))?;
     let (_, line) = text.rsplit_once("user_script:")?;
     let line = line
         .trim_start()
         .split(|c: char| !c.is_ascii_digit())
         .next();
-    let line = script
-        .source()
-        .lines()
-        .nth(line?.parse::<usize>().ok()?.checked_sub(1)?)?;
-    let is_command = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase());
-    line.split('\'').find(is_command)
+    Some((script, line?.parse::<usize>().ok()?.checked_sub(1)?))
 }
