@@ -433,7 +433,7 @@ async def test_a_table_of_which_one_primary_takes_nothing(do, cluster, prefix):
         with connect(f"{cluster}?prefix={prefix}{number}"):
             full.config_set("maxmemory", 1)
             try:
-                with pytest.raises(StoreUnavailable, match="maxmemory.*; delete data") as caught:
+                with pytest.raises(StoreUnavailable, match=r"maxmemory.*; delete data") as caught:
                     await do.create_table(Named)
                 assert await do.count(Named) == 0
             finally:

@@ -12,23 +12,30 @@ import os
 import sys
 from contextlib import suppress
 
-from mintkey.cli.endings import Code, ending, signals_interrupt, urls_in
-
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command, and end the process with its exit code."""
-    with signals_interrupt():
-        code = _run(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(int(code))
+    try:
+        # Here, so that Ctrl-C is one line also while modules are loaded.
+        from mintkey.cli.endings import signals_interrupt
+
+        with signals_interrupt():
+            code = _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        with suppress(OSError):
+            print("mintkey: interrupted", file=sys.stderr, flush=True)
+        code = 130
+    sys.exit(code)
 
 
-def _run(given: list[str]) -> Code:
+def _run(given: list[str]) -> int:
     """Run the command, and return its exit code."""
+    from mintkey.cli.endings import Code, ending, urls_in
+
     try:
         _open_streams()
-        # Here, so that Ctrl-C is one line also while modules are loaded.
         from mintkey.cli.commands import command_of, complete
 
         if "_ARGCOMPLETE" in os.environ:
@@ -42,7 +49,7 @@ def _run(given: list[str]) -> Code:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error is one line
         code = ending(error, urls_in(given))
     _discard_unwritable()
-    return code
+    return int(code)
 
 
 def _open_streams() -> None:
