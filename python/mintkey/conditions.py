@@ -267,8 +267,7 @@ class Operand(Generic[M, T]):
         if own is None or others is None:
             return
         converts = own.converts or others.converts
-        same_form = type(own) is type(others) and vars(own).get("stored_as") == vars(others).get("stored_as")
-        if self._kind != other._kind or (converts and not same_form):
+        if self._kind != other._kind or (converts and not own.has_type_of(others)):
             raise invalid(
                 self._label,
                 f"cannot be compared with or set from {other._label}, a {others.described}, which stores its values "
@@ -426,12 +425,13 @@ class Operand(Generic[M, T]):
 
     def _set_from(self, other: Operand[M, Any]) -> Action[M]:
         self._check_comparable(other, "set")
-        own = self._declared
+        own, others = self._declared, other._declared
         problem = self._guard
-        if problem is None and own is not None and other._declared is None:
+        if problem is None and own is not None and others is None:
             problem = f"the type of {other._label} is not declared"
-        if problem is None and own is not None and (type(own) is not type(other._declared) or own.validators):
-            problem = own.unverified
+        if problem is None and own is not None:
+            is_same = type(own) is type(others) and not own.validators and own.has_type_of(others)
+            problem = None if is_same else own.unverified
         if problem is not None:
             raise self._unverifiable("set", problem)
         return Action(self._root, self._label, self._steps, "set", other._as_operands())

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import itertools
 import pickle
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from mintkey import Model, ModelConfig, transaction
 from mintkey.attributes import (
     CompressedAttribute,
     DatetimeAttribute,
     DecimalAttribute,
+    EnumAttribute,
     IntegerAttribute,
     JSONAttribute,
     ListAttribute,
@@ -293,3 +297,77 @@ def _agrees(name: str, left: Any, right: Any) -> bool:
     if name in {"==", "!="}:
         return (same_type and left == right) is (name == "==")
     return same_type and not isinstance(left, bool) and OPERATORS[name](left, right)
+
+
+class Size(enum.Enum):
+    SMALL = "s"
+
+
+class Colour(enum.Enum):
+    RED = "r"
+
+
+@dataclasses.dataclass
+class Box:
+    n: int = 0
+    more: list[int] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Bag:
+    text: str = ""
+
+
+class Typed(Model):
+    model_config = ModelConfig(table="typed-attributes")
+    pk = StringAttribute(partition_key=True)
+    size = EnumAttribute(Size)
+    colour = EnumAttribute(Colour)
+    box = MapAttribute(Box)
+    box2 = MapAttribute(Box)
+    bag = MapAttribute(Bag)
+    boxes = MapAttribute(of=Box)
+    bags = MapAttribute(of=Bag)
+    numbers = ListAttribute(of=int)
+    numbers2 = ListAttribute(of=int)
+    days = ListAttribute(of=date)
+    plain = ListAttribute[Any]()
+    map = MapAttribute()
+    text = JSONAttribute(Box)
+    text2 = JSONAttribute(Bag)
+    positive: Any = MapAttribute(list[Annotated[int, Field(gt=0)]])
+    n = NumberAttribute()
+
+
+PAIRS: list[tuple[Any, Any]] = [
+    (Typed.size, Typed.colour),
+    (Typed.box, Typed.bag),
+    (Typed.box, Typed.map),
+    (Typed.boxes, Typed.bags),
+    (Typed.boxes, Typed.box),
+    (Typed.numbers, Typed.days),
+    (Typed.numbers, Typed.plain),
+    (Typed.text, Typed.text2),
+    (Typed.positive, Typed.plain),
+    (Typed.positive[0], Typed.box["n"]),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=[f"{one._label}-{other._label}" for one, other in PAIRS])
+def test_values_of_another_type_are_not_copied(one, other):
+    for path, source in ((one, other), (other, one)):
+        if path is PAIRS[-1][1]:
+            continue  # each positive number is a number
+        with pytest.raises(InvalidValue, match="cannot be"):
+            path.set(source)
+
+
+async def test_values_of_the_same_type_are_copied(do):
+    await do.create(Typed, pk="a", box=Box(1, [2]), numbers=[3], n=4, text=Box(5))
+    await do.update_by_key(
+        Typed, "a", Typed.box2.set(Typed.box), Typed.numbers2.set(Typed.numbers), Typed.text.set(Typed.text)
+    )
+    await do.update_by_key(Typed, "a", Typed.box["n"].set(Typed.n))
+    item = await do.get(Typed, "a")
+    assert (item.box, item.box2, item.numbers2, item.text) == (Box(4, [2]), Box(1, [2]), [3], Box(5))
+    assert await do.count(Typed, Typed.numbers == Typed.numbers2, Typed.box != Typed.box2) == 1

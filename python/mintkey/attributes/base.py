@@ -43,6 +43,9 @@ Owner = TypeVar("Owner")
 #: With their subclasses, such as `bool` and `datetime`.
 _IMMUTABLE = (str, int, float, bytes, Decimal, date, time, timedelta, uuid.UUID, enum.Enum, frozenset, type(None))
 
+#: What makes values of one class of attributes different from each other.
+_OF_TYPE = ("stored_as", "enum_class", "nested", "model_class", "keeps_none", "_adapted")
+
 
 class Attr(Generic[W]):
     """The type of attributes in annotations: `total: Attr[float] = NumberAttribute()` is read as `float`.
@@ -276,6 +279,12 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
     def described(self) -> str:
         """The kind of the values, for messages."""
         return type(self).__name__
+
+    def has_type_of(self, other: Attribute[Any]) -> bool:
+        """Return whether another attribute has the same values, in the same encoding."""
+        other = getattr(other, "_form", other)
+        ours, theirs = vars(self), vars(other)
+        return type(self) is type(other) and all(ours.get(name) == theirs.get(name) for name in _OF_TYPE)
 
     @property
     def unverified(self) -> str | None:

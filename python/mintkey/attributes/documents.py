@@ -141,6 +141,13 @@ class _Collection(_Document[T, V]):
             self._elements.check_declaration(self)
         super().check_declaration()
 
+    def has_type_of(self, other: Attribute[Any]) -> bool:
+        ours, theirs = self._elements, getattr(getattr(other, "_form", other), "_elements", None)
+        if ours is None or theirs is None:
+            return ours is theirs and super().has_type_of(other)
+        one = ours.attribute
+        return super().has_type_of(other) and not one.validators and one.has_type_of(theirs.attribute)
+
     @property
     def converts(self) -> bool:
         return self._structure is not None
@@ -413,6 +420,7 @@ class _Scalar(Attribute[Any]):
 
     structure: Structure
     constraints: str | None = None
+    nested: Any = None
 
     @property
     def unverified(self) -> str | None:
@@ -456,7 +464,7 @@ def _attribute_of(part: Part | None) -> Attribute[Any] | None:
         attribute = scalar(required=part.required)
         structure = adapted_structure if part.adapted and constraints else structure_of
         attribute.structure = structure(part.hint if constraints else hint)
-        attribute.constraints = constraints
+        attribute.constraints, attribute.nested = constraints, part.hint
     elif hint in (Any, object):
         attribute = _Unknown(required=part.required)
     else:

@@ -222,6 +222,9 @@ class Field(Attribute[Any, V]):
         own = type(self)
         return self._form.converts or own.encode is not Field.encode or own.decode is not Field.decode
 
+    def has_type_of(self, other: Attribute[Any]) -> bool:
+        return self._form.has_type_of(other)
+
     def from_minted(self, auto: Auto) -> Callable[[Any], Any] | None:
         return self._form.from_minted(auto)
 
