@@ -45,6 +45,7 @@ from mintkey.attributes.comparing import is_model
 from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.elements import scalar_attribute
 from mintkey.attributes.members import allows_none, annotated, without_none
+from mintkey.attributes.structures import refuse_init_only
 from mintkey.definitions.declarations import table_name
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, UnreadableItem, cause, shortened
 from mintkey.generators import auto
@@ -299,6 +300,10 @@ def _fields_of(cls: Any, local: Mapping[str, Any]) -> dict[str, _Field]:
     if "__slots__" in vars(cls):
         raise ConfigurationError(f"{name}: slots=True leaves no room for the state of a row: remove it", model=name)
     try:
+        refuse_init_only(cls)
+    except TypeError as error:
+        raise ConfigurationError(str(error), model=name) from error
+    try:
         hints = typing.get_type_hints(cls, localns={**local, name: cls}, include_extras=True)
     except NameError as error:
         raise ConfigurationError(f"{name}: an annotation cannot be resolved: {cause(error)}", model=name) from error
@@ -335,6 +340,10 @@ def _fields_of_pydantic(cls: Any) -> dict[str, _Field]:
             f'{cls.__name__}: extra="allow" takes values without fields, which would not be stored: '
             "declare a field for them, such as more: dict[str, Any]",
             model=cls.__name__,
+        )
+    if not cls.__weakrefoffset__:
+        raise ConfigurationError(
+            f"{cls.__name__}: __slots__ leaves no room for the state of a row: remove it", model=cls.__name__
         )
     cls.model_rebuild()
     fields = {}

@@ -21,6 +21,7 @@ from mintkey import AutoGenerate, Model, ModelConfig, connect
 from mintkey.attributes import (
     Attribute,
     BinaryAttribute,
+    DateAttribute,
     DatetimeAttribute,
     IntegerAttribute,
     JSONAttribute,
@@ -586,3 +587,11 @@ def test_dumps_with_computed_fields_and_fields_without_input_are_read():
         Both.model_validate({"pk": "a", "strict": {"n": 1, "more": 2}})
     with pytest.raises(ValidationError):
         Both.model_validate_json('{"pk": "a", "strict": {"n": "1"}}', strict=True)
+
+
+def test_a_datetime_is_not_written_as_a_date():
+    class Dated(Model):
+        day = DateAttribute(partition_key=True)
+
+    with pytest.raises(InvalidValue, match=r"Dated\.day: expected date, got datetime"):
+        Dated(day=datetime(2024, 1, 1, 5)).to_json()  # noqa: DTZ001

@@ -335,6 +335,15 @@ def test_what_cannot_be_mapped():
         model_config = ConfigDict(extra="allow")
         id: str
 
+    class SlottedModel(BaseModel):
+        __slots__ = ("more",)
+        id: str
+
+    @dataclasses.dataclass
+    class Seeded:
+        id: str
+        seed: dataclasses.InitVar[int]
+
     class ByValue(BaseModel):
         model_config = ConfigDict(use_enum_values=True)
         id: str
@@ -345,6 +354,8 @@ def test_what_cannot_be_mapped():
         id: str
         size: Literal[Size.SMALL] | None = None
 
+    assert "SlottedModel: __slots__" in refusal(SlottedModel)
+    assert "Seeded.seed is an InitVar" in refusal(Seeded)
     assert "ByValue.sizes: use_enum_values=True" in refusal(ByValue)
     assert 'attributes={"size": StringAttribute()}' in refusal(ByLiteral)
     assert "names 'ids', which is not a field. The fields are id, other" in refusal(Good, partition_key="ids")

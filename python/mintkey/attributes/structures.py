@@ -468,7 +468,7 @@ class _Compiler:
             known = self._dataclasses.get(cls)
             if known is None:
                 known = self._dataclasses[cls] = _Dataclass(cls)
-                _refuse_init_only(cls)
+                refuse_init_only(cls)
                 known.compile(typing.get_type_hints(cls, localns={**self._local, cls.__name__: cls}), self)
             return known
         return None
@@ -503,7 +503,8 @@ class _Compiler:
         return _Adapted(adapter, hint)
 
 
-def _refuse_init_only(cls: type) -> None:
+def refuse_init_only(cls: type) -> None:
+    """Raise `TypeError` for a dataclass that cannot be constructed of its fields."""
     for name, field in getattr(cls, "__dataclass_fields__", {}).items():
         if field._field_type is dataclasses._FIELD_INITVAR and _has_no_default(field):  # type: ignore[attr-defined]
             raise TypeError(f"{cls.__name__}.{name} is an InitVar, which is not stored: give it a default")

@@ -86,10 +86,11 @@ class TypedForm(Form):
     def __init__(self, attribute: Attribute[Any], kind: type) -> None:
         super().__init__(attribute)
         self.kind = kind
+        self._subtype: Any = {int: bool, date: datetime}.get(kind, ())
         self._write, self._read = _CONVERSIONS[kind]
 
     def write(self, value: Any) -> Any:
-        if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
+        if not isinstance(value, self.kind) or isinstance(value, self._subtype):
             raise _expected(self.kind.__name__, value)
         return self._write(value)
 
