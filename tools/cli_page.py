@@ -72,7 +72,8 @@ standard input.
   create it with `--partition-key` and `--sort-key`.
 
 An import reports each line that is not a row, and each row that is refused, with the number of the line, and continues.
-The file of an export appears under its name only when the export is complete.
+The file of an export appears under its name only when the export is complete. It keeps the permissions of the file that
+it replaces, and a link stays a link.
 """
 
 

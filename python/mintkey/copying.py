@@ -241,7 +241,7 @@ def _copy(options: _Options, stop: threading.Event) -> CopyReport:
     with ExitStack() as opened:
         stores = source, target = _stores(options, opened, stop)
         infos = _tables(source, options.tables)
-        identity = {"source": source.url, "target": target.url, "on_conflict": options.on_conflict}
+        identity = {"source": _address(source), "target": _address(target), "on_conflict": options.on_conflict}
         state = CopyState(options.resume, identity, _core.now_ms() / 1000)
         found = [_examined(info, stores, options.on_conflict, state) for info in infos]
         if options.dry_run:
@@ -430,6 +430,11 @@ def _stores(options: _Options, opened: ExitStack, stop: threading.Event) -> Stor
     if rate is not None:
         source, target = source.limited(rate), target.limited(rate)
     return source.stopped_by(stop), target.stopped_by(stop)
+
+
+def _address(store: Store) -> str:
+    """Return the URL of a store for the state file, with an absolute path: the copy may continue in another folder."""
+    return store.url if store._file is None else f"sqlite:///{store._file}"
 
 
 def _is_same(source: Store, target: Store) -> bool:

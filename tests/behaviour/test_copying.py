@@ -213,6 +213,18 @@ def test_relative_paths_mean_the_folder_in_which_the_store_was_opened(source, tm
         monkeypatch.chdir(tmp_path / "folder")
         assert copy(opened, "sqlite:///source.db").is_complete
     assert (tmp_path / "folder" / "source.db").exists()
+    # Also of a copy that continues in another folder.
+    state = tmp_path / "state.json"
+
+    def stop(table: str, rows: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, "sqlite:///other.db", resume=state, progress=stop)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"is the state of another copy: its target is .*/folder/other\.db"):
+        copy(source, "sqlite:///other.db", resume=state)
+    assert copy(source, "sqlite:///folder/other.db", resume=state, verify=True).is_complete
 
 
 def test_conflicts_are_refused_before_anything_is_written_or_skipped_or_replaced(source, target):

@@ -34,6 +34,32 @@ def test_a_failed_export_leaves_the_old_file(orders, tmp_path):
     assert not (tmp_path / "rows.jsonl.partial").exists()
 
 
+def test_an_export_keeps_a_link_and_the_permissions_of_its_file(orders, tmp_path):
+    file, link = tmp_path / "rows.jsonl", tmp_path / "link.jsonl"
+    file.touch(0o600)
+    link.symlink_to(file.name)
+    assert orders("export", "orders", str(link)).code == 0
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(file.read_bytes().splitlines()) == len(LINES) + 2
+    assert not list(tmp_path.glob("*.partial"))
+    # The file of a link may be new.
+    file.unlink()
+    assert orders("export", "orders", str(link)).code == 0
+    assert file.exists()
+
+
+def test_a_descriptor_is_written_as_it_is(orders, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    (tmp_path / "link").symlink_to("/proc/self/fd")
+    with file.open("wb") as opened:
+        for name in (f"/proc/self/fd/{opened.fileno()}", f"{tmp_path}/link/{opened.fileno()}"):
+            inode = file.stat().st_ino
+            assert orders("export", "orders", name).code == 0
+            assert file.stat().st_ino == inode
+            assert len(file.read_bytes().splitlines()) == len(LINES) + 2
+
+
 def test_files_that_cannot_be_opened(orders, tmp_path):
     for ended in (
         orders("import", "orders", str(tmp_path / "nothing")),

@@ -37,21 +37,24 @@ def written_file(name: str) -> Iterator[IO[bytes]]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
-    # A pipe or a device is written as it is.
-    partial = name if _is_special(name) else f"{name}.partial"
+    replaced = _replaced(name)
+    partial = name if replaced is None else f"{replaced}.partial"
     try:
         with _named(name):
             with open(partial, "wb") as file:  # noqa: PTH123 - the name may be that of a descriptor
+                if replaced is not None:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.fchmod(file.fileno(), stat.S_IMODE(os.stat(replaced).st_mode))  # noqa: PTH116 - as above
                 if name.endswith(".gz"):
                     # Without a name and a time, equal rows give equal files.
                     with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
                         yield cast("IO[bytes]", compressed)
                 else:
                     yield file
-            if partial != name:
-                os.replace(partial, name)  # noqa: PTH105 - as above
+            if replaced is not None:
+                os.replace(partial, replaced)  # noqa: PTH105 - as above
     except BaseException:
-        if partial != name:
+        if replaced is not None:
             with contextlib.suppress(OSError):
                 os.unlink(partial)  # noqa: PTH108 - as above
         raise
@@ -68,11 +71,22 @@ def _named(name: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, name) from error
 
 
-def _is_special(name: str) -> bool:
-    try:
-        return not stat.S_ISREG(os.stat(name).st_mode)  # noqa: PTH116 - as above
-    except FileNotFoundError:
-        return False
+def _replaced(name: str) -> str | None:
+    """Return the path of the file that is replaced: a link is followed. It may not exist yet.
+
+    None for a pipe, a device, and a descriptor such as `/dev/stdout`: these are written as they are.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(name).st_mode):  # noqa: PTH116 - as above
+            return None
+    path = name
+    while True:
+        folder = os.path.realpath(os.path.dirname(path))  # noqa: PTH120 - as above
+        if folder == "/dev" or folder.startswith("/proc/"):
+            return None
+        if not os.path.islink(path):  # noqa: PTH114 - as above
+            return path
+        path = os.path.join(folder, os.readlink(path))  # noqa: PTH115, PTH118 - as above
 
 
 def _size(file: IO[bytes]) -> int | None:
