@@ -144,6 +144,13 @@ def test_a_batch_of_which_dynamodb_leaves_rows_out_is_completed(source, tmp_path
         assert report.tables[0].written == ROWS
 
 
+def test_a_list_of_tables_that_is_throttled_names_no_table(tmp_path):
+    with dynamodb(tmp_path, "throttle") as (url, refuse, _):
+        refuse()
+        with Store(url) as store, pytest.raises(Throttled, match=r"fewer requests \(.*\); try again later"):
+            tables(store)
+
+
 def test_the_command_says_how_to_continue(source, tmp_path, capsys):
     made, _, reason = TARGETS["maxmemory"]
     state = tmp_path / "state.json"

@@ -478,6 +478,7 @@ async def test_a_full_server_takes_nothing_half(do, start):
         assert raw.zcard("@Widget:rows") == len(kept)
         await do.create_table(Widget)
         await nothing_is_written(do, word="maxmemory", table=False)
+        await nothing_is_stored(do)
         # A full server carries out deletions, which make room.
         for one in kept:
             await do.delete(one)

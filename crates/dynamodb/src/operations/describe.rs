@@ -3,24 +3,26 @@
 use mintkey_store::description::StoredTable;
 use mintkey_store::{Index, KeyAttribute, KeyKind, Name, Projection, Reply, Result, Table};
 
-use crate::client::Client;
+use crate::client::{Client, Effect};
 use crate::operations::{catalog, markers, tables};
 use crate::transport::Transport;
 use crate::wire::body;
+use crate::wire::errors::without_table;
 use crate::wire::response::{
     ExpiryDescribed, IndexDescription, KeyElement, Listed, TableDescription,
 };
 
 /// The names of the tables that begin with the prefix, in order, without the tables of markers.
 pub async fn list<T: Transport>(client: &Client<'_, T>) -> Result<Reply> {
-    let all = Table::unknown("tables");
-    let prefix = &client.shared.config.prefix;
+    let config = &client.shared.config;
+    let prefix = &config.prefix;
     let mut names = Vec::new();
     let mut after: Option<String> = None;
     loop {
         let body = body::list_tables(after.as_deref());
-        let output = client.read(&all, None, "ListTables", &body).await?;
-        let listed: Listed = output.parse().map_err(|error| error.of(&all))?;
+        let output = client.call("ListTables", &body, Effect::None).await;
+        let output = output.map_err(|failure| without_table(config, failure))?;
+        let listed: Listed = output.parse()?;
         let own = listed.table_names.iter();
         names.extend(own.filter_map(|name| name.strip_prefix(&**prefix).map(str::to_owned)));
         after = listed.last_evaluated_table_name;

@@ -340,7 +340,8 @@ pub fn without_table(config: &Config, failure: Failure) -> Error {
                 "{address}: DynamoDB asks for fewer requests ({})",
                 refusal.code
             ),
-        ),
+        )
+        .advice("try again later"),
         _ => Error::new(
             ErrorKind::Unavailable(outcome),
             format!(
