@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, RootModel
+from pydantic_core import PydanticSerializationError
 
 from mintkey import Model, ModelConfig, connect, pipeline
 from mintkey.attributes import (
@@ -281,3 +282,15 @@ def test_members_of_unions_are_read_back(kind, of, value):
     for dumped in (union.model_dump(), union.model_dump(mode="json")):
         assert repr(Union.model_validate(dumped).value) == repr(value)
     assert repr(Union.model_validate_json(union.to_json()).value) == repr(value)
+
+
+def test_a_dump_to_json_names_the_attribute_with_a_wrong_value():
+    class Wrong(Model):
+        pk = StringAttribute(partition_key=True)
+        numbers = ListAttribute(of=int)
+        data = MapAttribute()
+
+    wrong: list[dict[str, Any]] = [{"pk": 3}, {"numbers": ["x"]}, {"data": {"a": object()}}]
+    for values in wrong:
+        with pytest.raises(PydanticSerializationError, match=rf"^Wrong\.{next(iter(values))}.*: .*expected"):
+            Wrong(**values).model_dump(mode="json")

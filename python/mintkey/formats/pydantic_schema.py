@@ -15,7 +15,13 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, cast
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import (
+    CoreSchema,
+    InitErrorDetails,
+    PydanticCustomError,
+    PydanticSerializationError,
+    core_schema,
+)
 
 from mintkey import _core
 from mintkey.attributes import Attribute, VersionAttribute
@@ -308,7 +314,13 @@ class _Values:
     def _dump(self, value: Any, dump: Callable[[Any], Any], info: core_schema.SerializationInfo[Any]) -> Any:
         if value is None:
             return None
-        return self.form.write(value) if info.mode == "json" else self.form.dump(value, dump)
+        if info.mode != "json":
+            return self.form.dump(value, dump)
+        try:
+            return self.form.write(value)
+        except CONVERSION_ERRORS as error:
+            # pydantic adds no path to what its own functions raise.
+            raise PydanticSerializationError(f"{self.attribute._label}: {cause(error)}") from error
 
     def _validate(self, given: Any, validate: Callable[[Any], Any], info: core_schema.ValidationInfo[Any]) -> Any:
         attribute = self.attribute
