@@ -102,6 +102,7 @@ fn system_monotonic_ms() -> i64 {
 }
 
 /// The clock of the engine: that of the machine, or a frozen one.
+#[derive(Clone, Copy)]
 pub enum EngineClock {
     /// The machine's clocks.
     System,

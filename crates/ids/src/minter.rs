@@ -244,20 +244,11 @@ impl<C: Clock, R: Randomness> Minter<C, R> {
     }
 
     /// Forgets all ids and replaces the random numbers, in a forked child.
-    pub fn restart(&mut self, random: R) {
-        self.random = random;
-        self.highest_ms = i64::MIN;
-        self.behind = false;
-        self.monotonic_base = None;
-        self.step_back = None;
-        self.ulid = LastId::NONE;
-        self.uuid7 = LastId::NONE;
-        self.ksuid = LastId::NONE;
-        self.xid = LastCount::NONE;
-        self.identity = None;
-        self.sequences.clear();
-        self.assignments.clear();
-        self.sequences_from = i64::MIN;
+    pub fn restart(&mut self, random: R)
+    where
+        C: Copy,
+    {
+        *self = Self::new(self.clock, random, self.host);
     }
 
     /// Reads the clock, once for all values of one step.

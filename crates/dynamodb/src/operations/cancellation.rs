@@ -276,7 +276,7 @@ impl<T: Transport> Cancelled<'_, T> {
         let rows = plan.rows.iter();
         let rows = rows.map(|(table, key)| plan.claimant(table, key));
         let indexes = own.chain(changes).chain(rows);
-        let mut reasons: Vec<Option<Error>> = participants.iter().map(|_| None).collect();
+        let mut reasons = vec![None; participants.len()];
         for (index, reason) in indexes.zip(&self.refusal.reasons) {
             let participant = &participants[index];
             let error = self.transient(participant.write.table(), participant.key(), reason);

@@ -134,7 +134,7 @@ impl MarkerPlan {
         if participants.iter().all(|own| own.table.unique.is_empty()) {
             return Ok(plan);
         }
-        let mut reasons: Vec<Option<Error>> = participants.iter().map(|_| None).collect();
+        let mut reasons = vec![None; participants.len()];
         let mut all = Vec::with_capacity(participants.len());
         for (participant, reason) in participants.iter().zip(&mut reasons) {
             all.push(participant.changes(now).unwrap_or_else(|error| {

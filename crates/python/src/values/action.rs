@@ -28,14 +28,7 @@ impl PyAction {
         let py = steps.py();
         let inner = action(path(steps)?, &name, &operands);
         let inner = inner.map_err(|refusal| refused(py, &label, refusal))?;
-        let operands = operands.unbind();
-        let statement = Statement {
-            root,
-            label,
-            steps: steps.clone().unbind(),
-            name,
-            operands,
-        };
+        let statement = Statement::new(root, label, steps, name, operands);
         Ok(Self { statement, inner })
     }
 

@@ -47,14 +47,7 @@ impl PyCondition {
         inner
             .check()
             .map_err(|error| invalid_at_label(py, &label, &error.message))?;
-        let operands = operands.unbind();
-        let statement = Statement {
-            root,
-            label,
-            steps: steps.clone().unbind(),
-            name,
-            operands,
-        };
+        let statement = Statement::new(root, label, steps, name, operands);
         Ok(Self {
             form: Form::Test(statement, inner),
             levels: 1,
@@ -65,11 +58,7 @@ impl PyCondition {
     #[staticmethod]
     fn every(conditions: Vec<Py<Self>>) -> Self {
         Self {
-            levels: 1 + conditions
-                .iter()
-                .map(|one| one.get().levels)
-                .max()
-                .unwrap_or(0),
+            levels: levels_of(&conditions),
             form: Form::Every(conditions),
         }
     }

@@ -24,6 +24,23 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// What a caller says with these arguments.
+    pub fn new(
+        root: Py<PyAny>,
+        label: String,
+        steps: &Bound<'_, PyTuple>,
+        name: String,
+        operands: Bound<'_, PyTuple>,
+    ) -> Self {
+        Self {
+            root,
+            label,
+            steps: steps.clone().unbind(),
+            name,
+            operands: operands.unbind(),
+        }
+    }
+
     /// The arguments that build the same statement.
     pub fn arguments<'py>(
         &self,

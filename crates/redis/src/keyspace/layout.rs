@@ -171,6 +171,16 @@ impl Keyspace {
         }
         key
     }
+
+    /// The call that reads a table's catalog entry in a slot group.
+    pub fn entry_call(&self, table: &str, slot_group: u8) -> Call {
+        Call::on(slot_group, "HGETALL").arg(self.catalog_key(table, slot_group))
+    }
+
+    /// The call that reads the catalog entry of a whole table.
+    pub fn table_call(&self, table: &str) -> Call {
+        Call::on(TABLE_KEY_GROUP, "HGETALL").arg(self.table_key(table))
+    }
 }
 
 /// The slot group with the catalog entries of whole tables.
@@ -239,6 +249,11 @@ impl Layout {
             }
         }
         name
+    }
+
+    /// The call that reads a row.
+    pub fn read_call(&self, key: &Key) -> Call {
+        self.call("HGETALL").arg(self.row_key(key))
     }
 
     /// The key of an index set.
@@ -334,14 +349,12 @@ impl Layout {
         push_terminated(&mut start, &partition.encode());
         let with = |value: KeyValue| [&start[..], &value.encode()].concat();
         let low = match sort.0 {
-            Bound::Included(value) => Bound::Included(with(value)),
-            Bound::Excluded(value) => Bound::Excluded(with(value)),
             Bound::Unbounded => Bound::Included(start.clone()),
+            bound => bound.map(with),
         };
         let high = match sort.1 {
-            Bound::Included(value) => Bound::Included(with(value)),
-            Bound::Excluded(value) => Bound::Excluded(with(value)),
             Bound::Unbounded => Bound::Excluded(after_all(&start)),
+            bound => bound.map(with),
         };
         (low, high)
     }
@@ -496,33 +509,17 @@ fn read_terminated(kind: KeyKind, member: &[u8]) -> Option<(KeyValue, &[u8])> {
 }
 
 /// The rest of a range after this member, in the direction of the read.
-pub fn resume_after(range: MemberRange, after: Vec<u8>, descending: bool) -> MemberRange {
-    let (low, high) = range;
-    if descending {
-        let narrower = match &high {
-            Bound::Included(bound) | Bound::Excluded(bound) => after <= *bound,
-            Bound::Unbounded => true,
-        };
-        (
-            low,
-            if narrower {
-                Bound::Excluded(after)
-            } else {
-                high
-            },
-        )
+pub fn resume_after((low, high): MemberRange, after: Vec<u8>, descending: bool) -> MemberRange {
+    let is_past = |bound: &Bound<Vec<u8>>| match bound {
+        Bound::Included(bound) | Bound::Excluded(bound) if descending => after > *bound,
+        Bound::Included(bound) | Bound::Excluded(bound) => after < *bound,
+        Bound::Unbounded => false,
+    };
+    if is_past(if descending { &high } else { &low }) {
+        (low, high)
+    } else if descending {
+        (low, Bound::Excluded(after))
     } else {
-        let narrower = match &low {
-            Bound::Included(bound) | Bound::Excluded(bound) => after >= *bound,
-            Bound::Unbounded => true,
-        };
-        (
-            if narrower {
-                Bound::Excluded(after)
-            } else {
-                low
-            },
-            high,
-        )
+        (Bound::Excluded(after), high)
     }
 }

@@ -37,11 +37,10 @@ impl RowProjection {
 
     /// The call that reads a row.
     pub fn call(&self, layout: &Layout, key: &Key) -> Call {
-        let row = layout.row_key(key);
         match self {
-            Self::All => layout.call("HGETALL").arg(row),
+            Self::All => layout.read_call(key),
             Self::Some(names) => {
-                let call = layout.call("HMGET").arg(row);
+                let call = layout.call("HMGET").arg(layout.row_key(key));
                 names
                     .iter()
                     .fold(call, |call, name| call.arg(name.as_bytes()))

@@ -10,7 +10,7 @@ use mintkey_store::{Error, Key, KeyValue, Outcome, Result, Table, description, j
 
 use crate::keyspace::layout::{Keyspace, Layout, TABLE_KEY_GROUP};
 use crate::operations::context::OperationContext;
-use crate::protocol::replies::{bulks, checked, pairs, unexpected_reply};
+use crate::protocol::replies::{bulks, checked, damaged, pairs, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 use crate::protocol::scripts::{DESCRIBE, DROP, UNDESCRIBE};
 
@@ -195,17 +195,19 @@ impl OperationContext<'_> {
         Ok(comparison)
     }
 
+    /// The catalog entry of a whole table; `None` if there is none.
+    pub async fn table_entry(&self, table: &Arc<Table>) -> Result<Option<CatalogEntry>> {
+        let call = self.store.config.keyspace.table_call(&table.name);
+        decode_entry(self.channel.send_one(call).await?, table)
+    }
+
     /// The calls that read the catalog entries of a table: in these slot groups, and in a Cluster that of the whole table.
     pub fn entry_calls(&self, table: &Table, slot_groups: &[u8]) -> Vec<Call> {
         let keyspace = &self.store.config.keyspace;
-        let calls = slot_groups.iter().map(|slot_group| {
-            let key = keyspace.catalog_key(&table.name, *slot_group);
-            Call::on(*slot_group, "HGETALL").arg(key)
-        });
-        let whole_table = keyspace.clustered.then(|| {
-            let key = keyspace.table_key(&table.name);
-            Call::on(TABLE_KEY_GROUP, "HGETALL").arg(key)
-        });
+        let calls = slot_groups
+            .iter()
+            .map(|slot_group| keyspace.entry_call(&table.name, *slot_group));
+        let whole_table = keyspace.clustered.then(|| keyspace.table_call(&table.name));
         calls.chain(whole_table).collect()
     }
 
@@ -249,19 +251,24 @@ impl OperationContext<'_> {
         Ok(are_written)
     }
 
-    /// The keys of the next rows of a slot group, after the lower bound of the row set, which moves on. `None` if there are
-    /// no more.
-    pub async fn next_keys(&self, layout: &Layout, low: &mut Vec<u8>) -> Result<Option<Vec<Key>>> {
+    /// The next members of the row set of a slot group, after this lower bound.
+    async fn members(&self, layout: &Layout, low: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.channel.deadline().restart();
         let range = layout
             .call("ZRANGEBYLEX")
             .arg(&layout.row_set)
-            .arg(&*low)
+            .arg(low)
             .arg("+")
             .arg("LIMIT")
             .arg("0")
             .arg(MEMBERS_PER_CALL.to_string());
-        let members = bulks(self.channel.send_one(range).await?, &layout.table)?;
+        bulks(self.channel.send_one(range).await?, &layout.table)
+    }
+
+    /// The keys of the next rows of a slot group, after the lower bound of the row set, which moves on. `None` if there are
+    /// no more.
+    pub async fn next_keys(&self, layout: &Layout, low: &mut Vec<u8>) -> Result<Option<Vec<Key>>> {
+        let members = self.members(layout, low).await?;
         let Some(last) = members.last() else {
             return Ok(None);
         };
@@ -273,11 +280,10 @@ impl OperationContext<'_> {
     /// The entry that says which unique values are built, if some are not, to be replaced by one that has them all; with the
     /// table that has only those that are built.
     pub async fn pending_unique(&self, table: &Arc<Table>) -> Result<Option<(EntryDraft, Table)>> {
-        let key = self.store.config.keyspace.table_key(&table.name);
-        let call = Call::on(TABLE_KEY_GROUP, "HGETALL").arg(&key);
-        let entry = decode_entry(self.channel.send_one(call).await?, table)?;
+        let entry = self.table_entry(table).await?;
         Ok(entry.and_then(|mut entry| {
             let claimed = entry.claimed.take()?;
+            let key = self.store.config.keyspace.table_key(&table.name);
             Some((entry.draft(TABLE_KEY_GROUP, key), claimed))
         }))
     }
@@ -354,8 +360,7 @@ impl OperationContext<'_> {
         let key = self.store.config.keyspace.table_key(&table.name);
         loop {
             self.channel.deadline().restart();
-            let call = Call::on(TABLE_KEY_GROUP, "HGETALL").arg(&key);
-            let Some(entry) = decode_entry(self.channel.send_one(call).await?, table)? else {
+            let Some(entry) = self.table_entry(table).await? else {
                 return Ok(());
             };
             let mut left = entry.table.clone();
@@ -394,9 +399,9 @@ impl OperationContext<'_> {
     /// Deletes a table in all slot groups.
     async fn delete_slot_groups(&self, table: &Arc<Table>) -> Result<()> {
         let keyspace = &self.store.config.keyspace;
-        let entries = keyspace.slot_groups().map(|slot_group| {
-            Call::on(slot_group, "HGETALL").arg(keyspace.catalog_key(&table.name, slot_group))
-        });
+        let entries = keyspace
+            .slot_groups()
+            .map(|slot_group| keyspace.entry_call(&table.name, slot_group));
         let replies = self.channel.send(entries.collect()).await?;
         for (slot_group, reply) in keyspace.slot_groups().zip(replies) {
             if let Some(entry) = decode_entry(reply, table)? {
@@ -419,27 +424,18 @@ impl OperationContext<'_> {
         let keyspace = &self.store.config.keyspace;
         let tables = (!keyspace.clustered).then(|| keyspace.tables_key());
         loop {
-            self.channel.deadline().restart();
-            let range = layout
-                .call("ZRANGEBYLEX")
-                .arg(&layout.row_set)
-                .arg("-")
-                .arg("+")
-                .arg("LIMIT")
-                .arg("0")
-                .arg(MEMBERS_PER_CALL.to_string());
-            let members = bulks(self.channel.send_one(range).await?, table)?;
+            let members = self.members(layout, b"-").await?;
             let rows: Vec<Vec<u8>> = members
                 .iter()
                 .filter_map(|member| layout.key_of(member))
                 .map(|key| layout.row_key(&key))
                 .collect();
             if rows.len() != members.len() {
-                return Err(Error::configuration(format!(
-                    "the row set of table {:?} has a member that is not a key: another program wrote to it, or it is damaged",
-                    table.name
-                ))
-                .of(table));
+                return Err(damaged(
+                    table,
+                    "the row set",
+                    "has a member that is not a key",
+                ));
             }
             let mut keys: Vec<&[u8]> = vec![&layout.row_set, &layout.catalog_key];
             keys.extend(sets.iter().chain(&rows).chain(&tables).map(Vec::as_slice));
@@ -502,13 +498,9 @@ pub fn decode_entry(reply: Value, table: &Arc<Table>) -> Result<Option<CatalogEn
             unbuilt: unbuilt.map(str::to_owned).collect(),
         })
     };
-    read().map(Some).ok_or_else(|| {
-        Error::configuration(format!(
-            "the catalog entry of table {:?} cannot be read: another program wrote to it, or it is damaged",
-            table.name
-        ))
-        .of(table)
-    })
+    read()
+        .map(Some)
+        .ok_or_else(|| damaged(table, "the catalog entry", "cannot be read"))
 }
 
 /// A catalog entry, compared with the model.

@@ -264,7 +264,7 @@ impl OperationContext<'_> {
                     _ => return Err(unexpected_reply(&claim.layout.table)),
                 }
             }
-            let mut reasons: Vec<Option<Error>> = items.writes.iter().map(|_| None).collect();
+            let mut reasons = vec![None; items.writes.len()];
             for (number, resolved) in self.resolve(claims, items, taken).await? {
                 let claim = &claims[number];
                 match resolved {

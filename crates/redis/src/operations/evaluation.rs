@@ -156,7 +156,7 @@ pub fn check_claims(
     }
     check_total(writes.len(), changes)?;
     let mut first: HashMap<(&str, &[u8], &[u8]), usize> = HashMap::new();
-    let mut reasons: Vec<Option<Error>> = writes.iter().map(|_| None).collect();
+    let mut reasons = vec![None; writes.len()];
     let items = || writes.iter().zip(evaluated).enumerate();
     // A row that keeps its value has it, whatever the order of the items.
     let kept = items().map(|(index, (write, own))| (index, write, own, &own.claims.kept));

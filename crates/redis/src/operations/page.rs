@@ -14,7 +14,7 @@ use crate::keyspace::layout::{self, Layout, MemberRange};
 use crate::keyspace::projection::RowProjection;
 use crate::operations::context::OperationContext;
 use crate::operations::slot_group_merge::{Merge, Source};
-use crate::protocol::replies::{checked, unexpected_reply};
+use crate::protocol::replies::{checked, damaged, unexpected_reply};
 use crate::protocol::resp::{self, Call};
 
 /// The bytes of rows that a page reads before it ends, as on `DynamoDB`.
@@ -299,13 +299,8 @@ impl PageReader<'_> {
                 None => layout.key_of(member),
                 Some(index) => layout.key_of_index_member(index, member),
             };
-            let key = key.ok_or_else(|| {
-                Error::configuration(format!(
-                    "a sorted set of table {:?} has a member that is not a key: another program wrote to it, or it is damaged",
-                    table.name
-                ))
-                .of(table)
-            })?;
+            let key = key
+                .ok_or_else(|| damaged(table, "a sorted set", "has a member that is not a key"))?;
             if let Some((segment, segments)) = self.segment
                 && segment_of(&key.partition.encode(), segments) != segment
             {

@@ -29,7 +29,7 @@ impl OperationContext<'_> {
                 .keyspace
                 .slot_group(&get.table, &get.key.partition);
             let layout = self.layout_to_read(&get.table, slot_group).await?;
-            let call = layout.call("HGETALL").arg(layout.row_key(&get.key));
+            let call = layout.read_call(&get.key);
             let layouts = std::slice::from_ref(&layout);
             if let Some(replies) = self.send_with_epochs(layouts, vec![call]).await? {
                 break (layout, replies);

@@ -6,7 +6,6 @@ use mintkey_store::description::StoredTable;
 use mintkey_store::{Reply, Result, Table};
 
 use crate::keyspace::layout::TABLE_KEY_GROUP;
-use crate::operations::catalog::decode_entry;
 use crate::operations::context::OperationContext;
 use crate::protocol::replies::{bulks, checked, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
@@ -48,9 +47,7 @@ impl OperationContext<'_> {
     pub async fn describe_table(&self, name: &str) -> Result<Reply> {
         let keyspace = &self.store.config.keyspace;
         let unknown = Arc::new(Table::unknown(name));
-        let call = Call::on(TABLE_KEY_GROUP, "HGETALL").arg(keyspace.table_key(name));
-        let reply = self.channel.send_one(call).await?;
-        let Some(entry) = decode_entry(reply, &unknown)? else {
+        let Some(entry) = self.table_entry(&unknown).await? else {
             return Ok(Reply::Described(None));
         };
         let table = entry.table;

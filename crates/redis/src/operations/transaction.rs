@@ -197,7 +197,7 @@ impl OperationContext<'_> {
         items: &Items<'_>,
         taken: Vec<(usize, TakenValue)>,
     ) -> Result<()> {
-        let mut reasons: Vec<Option<Error>> = items.writes.iter().map(|_| None).collect();
+        let mut reasons = vec![None; items.writes.len()];
         for (index, value) in taken {
             let Some((key, item)) = items.put(index) else {
                 return Err(unexpected_reply(items.writes[0].table()).uncertain());
@@ -298,10 +298,7 @@ impl OperationContext<'_> {
     ) -> Result<Option<Vec<Before>>> {
         let positioned = || writes.iter().zip(tables.positions.iter().copied());
         let calls = positioned().filter(|(write, position)| wanted(write, *position));
-        let calls = calls.map(|(write, position)| {
-            let layout = &layouts[position];
-            layout.call("HGETALL").arg(layout.row_key(write.key()))
-        });
+        let calls = calls.map(|(write, position)| layouts[position].read_call(write.key()));
         let calls: Vec<Call> = calls.chain(intent).collect();
         let replies = if calls.is_empty() {
             Vec::new()
@@ -448,7 +445,7 @@ fn after_conflict(error: Error, writes: &[TransactionWrite], conflict: Option<us
         return error;
     };
     let own = &writes[index];
-    let mut reasons: Vec<Option<Error>> = writes.iter().map(|_| None).collect();
+    let mut reasons = vec![None; writes.len()];
     reasons[index] = Some(Error::conflict(own.table(), own.key()));
     Error::cancelled(reasons)
 }

@@ -15,7 +15,7 @@ use crate::keyspace::unique::{
     unique_values,
 };
 use crate::operations::context::OperationContext;
-use crate::protocol::replies::{Cause, checked, is_out_of_sync, unexpected_reply};
+use crate::protocol::replies::{Cause, checked, damaged, is_out_of_sync, unexpected_reply};
 use crate::protocol::resp::{Call, Value};
 
 /// What the row of a marker shows.
@@ -90,12 +90,14 @@ impl OperationContext<'_> {
             |write: &Write| matches!(write, Write::Put(put) if put.guard.row == Row::Absent);
         let calls = writes.iter().filter(|write| !is_new(write));
         let calls = calls.filter_map(|write| {
-            let layout = layout_of(write)?;
-            let row = layout.row_key(write.key());
+            let (layout, key) = (layout_of(write)?, write.key());
             // An update also depends on the attributes that it keeps.
             Some(match write {
-                Write::Update(_) => layout.call("HGETALL").arg(row),
-                _ => layout.call("HGET").arg(row).arg(UNIQUE_ENTRIES),
+                Write::Update(_) => layout.read_call(key),
+                _ => layout
+                    .call("HGET")
+                    .arg(layout.row_key(key))
+                    .arg(UNIQUE_ENTRIES),
             })
         });
         let calls: Vec<Call> = calls.collect();
@@ -217,12 +219,8 @@ pub fn violation(table: &Table, key: &Key, item: &Item, value: &UniqueValue, hol
 
 /// The error for a marker that does not name a row.
 pub fn damaged_marker(table: &Table) -> Error {
-    Error::configuration(format!(
-        "a marker of a unique value of table {:?} does not name a row: another program wrote to it, or it is damaged",
-        table.name
-    ))
-    .of(table)
-    .caused_by(Cause::OutOfSync)
+    let error = damaged(table, "a marker of a unique value", "does not name a row");
+    error.caused_by(Cause::OutOfSync)
 }
 
 /// The error of a write whose row was not written yet.

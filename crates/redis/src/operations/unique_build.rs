@@ -108,9 +108,7 @@ impl OperationContext<'_> {
             while let Some(keys) = self.next_keys(&layout, &mut low).await? {
                 for keys in keys.chunks(ROWS_PER_CALL) {
                     self.channel.deadline().restart();
-                    let calls = keys
-                        .iter()
-                        .map(|key| layout.call("HGETALL").arg(layout.row_key(key)));
+                    let calls = keys.iter().map(|key| layout.read_call(key));
                     let replies = self.channel.send(calls.collect()).await?;
                     for (key, reply) in keys.iter().zip(replies) {
                         let known = &layout.table;

@@ -24,7 +24,7 @@ pub fn is_uncertain(error: &Error) -> bool {
 impl OperationContext<'_> {
     /// The stored row, expired or not.
     pub async fn read(&self, layout: &Layout, key: &Key) -> Result<Option<StoredRow>> {
-        let call = layout.call("HGETALL").arg(layout.row_key(key));
+        let call = layout.read_call(key);
         decode_row(self.channel.send_one(call).await?, &layout.table, key)
             .map_err(|error| error.at(key))
     }

@@ -33,6 +33,15 @@ pub fn unexpected_reply(table: &Table) -> Error {
     .caused_by(Cause::OutOfSync)
 }
 
+/// The error for data of a table that mintkey does not write.
+pub fn damaged(table: &Table, what: &str, problem: &str) -> Error {
+    Error::configuration(format!(
+        "{what} of table {:?} {problem}: another program wrote to it, or it is damaged",
+        table.name
+    ))
+    .of(table)
+}
+
 /// The cause of an error that decides what follows.
 #[derive(Debug)]
 pub enum Cause {
