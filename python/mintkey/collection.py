@@ -230,7 +230,9 @@ class CollectionResult(Result[M]):
     def _instance_of(self, item: _core.Item, fetched: set[str] | None = None) -> M:
         """Return an instance of the class whose templates and discriminator an item fits best."""
         problem: UnreadableItem | None = None
-        fitting = [model for model in self._models if all(one.matches(item) for one in _own_rows(model))]
+        fitting = [
+            model for model in self._models if all(one.matches(item) for one in model.__mintkey_schema__.own_rows())
+        ]
         for model in sorted(fitting, key=_specificity, reverse=True):
             shown = model.__mintkey_schema__.fetched_by(self._plan.index)
             try:
@@ -329,11 +331,6 @@ def _is_stored_alike(attribute: Attribute[Any], test: Condition, value: Any) -> 
     except InvalidValue:
         # No item of this model has the value.
         return True
-
-
-def _own_rows(model: Any) -> list[Condition]:
-    schema: Schema = model.__mintkey_schema__
-    return schema.own_rows()
 
 
 def _specificity(model: Any) -> tuple[int, int]:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mintkey.attributes.base import ModelAttribute
     from mintkey.definitions.schema import Schema
     from mintkey.operations.arguments import Key
+    from mintkey.stores import Operation
 
     M = DefaultingTypeVar("M", bound=Model, default=Any)
     Read = DefaultingTypeVar("Read", default="Ref[M] | None", covariant=True)
@@ -247,20 +248,17 @@ class Ref(Generic[M]):
             return self._instance  # type: ignore[no-any-return]
         schema = self.model.__mintkey_schema__
         refuse_async_hooks(schema, "after_load")
-        found: M | None = store_of(schema).run(
-            item_operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
-        )
-        return found
+        return store_of(schema).run(self._reading(schema, consistent))
 
     async def aget(self, *, consistent: bool = False) -> M | None:
         """Async version of `get()`."""
         if self._is_known:
             return self._instance  # type: ignore[no-any-return]
         schema = self.model.__mintkey_schema__
-        found: M | None = await store_of(schema).arun(
-            item_operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
-        )
-        return found
+        return await store_of(schema).arun(self._reading(schema, consistent))
+
+    def _reading(self, schema: Schema, consistent: bool) -> Operation[M | None]:
+        return item_operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ref):

@@ -193,7 +193,7 @@ async def test_tables_take_nothing(do, hurried, limited):
     assert (hurried.slept, limit.consumed_rcu, limit.consumed_wcu) == (0, 0, 0)
 
 
-async def test_reset_counts_anew_but_gives_nothing_back(do, hurried, limited):
+async def test_reset_sets_counters_to_zero_and_returns_no_units(do, hurried, limited):
     limit = limited(rcu=1, wcu=1)
     for name in "ab":
         await do.save(note(name))

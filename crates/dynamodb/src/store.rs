@@ -208,7 +208,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use mintkey_store::{
-        ErrorKind, Get, Key, KeyAttribute, KeyKind, KeyValue, Labels, Operation, Outcome, Table,
+        ErrorKind, Get, Key, KeyAttribute, KeyKind, KeyValue, Operation, Outcome, Table,
     };
 
     use super::*;
@@ -226,18 +226,11 @@ mod tests {
 
     fn submit(store: &DynamoStore) -> Receiver<Result<Reply>> {
         let table = Table {
-            name: "rows".into(),
-            model: "Row".into(),
-            labels: Labels::default(),
             partition: KeyAttribute {
                 name: "pk".into(),
                 kind: KeyKind::String,
             },
-            sort: None,
-            ttl: None,
-            indexes: Vec::new(),
-            unique: Vec::new(),
-            colocate: None,
+            ..Table::unknown("rows")
         };
         let get = Operation::Get(Get {
             table: Arc::new(table),

@@ -259,7 +259,7 @@ fn an_insert_never_overwrites<F: Reopen>() {
     });
 }
 
-fn guards_judge_the_stored_row<F: Reopen>() {
+fn guards_check_the_stored_row<F: Reopen>() {
     fresh::<F>(|store| {
         let table = orders();
         let present = Guard {
@@ -431,5 +431,5 @@ fn expired_rows_count_as_absent_and_go_away<F: Reopen>() {
 
 /// The tests of this file.
 pub fn all<F: Reopen + 'static>() -> Vec<Trial> {
-    tests!(F: what_is_put_is_got, a_closed_store_keeps_what_was_put, keys_are_exact, number_and_binary_keys_are_in_their_order, number_and_binary_sort_keys_are_in_their_order, table_names_in_other_case_are_other_tables, bad_keys_and_items_are_refused_and_write_nothing, an_insert_never_overwrites, guards_judge_the_stored_row, updates_start_from_the_stored_row, deleting_twice_is_deleting_once, chosen_attributes_come_with_the_keys, expired_rows_count_as_absent_and_go_away)
+    tests!(F: what_is_put_is_got, a_closed_store_keeps_what_was_put, keys_are_exact, number_and_binary_keys_are_in_their_order, number_and_binary_sort_keys_are_in_their_order, table_names_in_other_case_are_other_tables, bad_keys_and_items_are_refused_and_write_nothing, an_insert_never_overwrites, guards_check_the_stored_row, updates_start_from_the_stored_row, deleting_twice_is_deleting_once, chosen_attributes_come_with_the_keys, expired_rows_count_as_absent_and_go_away)
 }

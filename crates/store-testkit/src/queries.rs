@@ -424,7 +424,7 @@ fn an_index_may_order_the_whole_table_and_show_a_part<F: Fixture>() {
     });
 }
 
-fn filters_are_judged_while_streaming<F: Fixture>() {
+fn filters_are_evaluated_while_streaming<F: Fixture>() {
     fresh::<F>(|store| {
         let table = orders();
         for number in 0..20_i64 {
@@ -511,5 +511,5 @@ fn a_page_ends_before_it_fills_the_memory<F: Fixture>() {
 
 /// The tests of this file.
 pub fn all<F: Fixture + 'static>() -> Vec<Trial> {
-    tests!(F: a_partition_is_read_in_order_by_range, prefixes_end_where_they_should, binary_prefixes_end_where_they_should, pages_follow_each_other_without_gap_or_repetition, a_page_goes_on_although_its_last_item_is_gone, a_cursor_of_another_query_is_refused, an_index_has_its_own_order_and_leaves_out_what_lacks_it, an_index_may_order_the_whole_table_and_show_a_part, filters_are_judged_while_streaming, a_page_ends_before_it_fills_the_memory)
+    tests!(F: a_partition_is_read_in_order_by_range, prefixes_end_where_they_should, binary_prefixes_end_where_they_should, pages_follow_each_other_without_gap_or_repetition, a_page_goes_on_although_its_last_item_is_gone, a_cursor_of_another_query_is_refused, an_index_has_its_own_order_and_leaves_out_what_lacks_it, an_index_may_order_the_whole_table_and_show_a_part, filters_are_evaluated_while_streaming, a_page_ends_before_it_fills_the_memory)
 }

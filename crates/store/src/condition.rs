@@ -15,7 +15,7 @@ use crate::work::{STEP, Work};
 /// The values of one [`Condition::IsIn`] that `DynamoDB` evaluates.
 pub const MAX_IS_IN: usize = 100;
 
-/// How deep conditions may nest: all that is done with one goes down level by level, also on a thread with a small stack.
+/// The levels of nesting of a condition: functions recurse for each level, also on a thread with a small stack.
 pub const MAX_LEVELS: usize = 32;
 
 /// How two values are compared.
@@ -35,10 +35,10 @@ pub enum Comparison {
     Ge,
 }
 
-/// A question to an item.
+/// A condition on an item.
 ///
-/// An absent attribute is not equal to anything, nor is its size, and every other question about its value is answered
-/// with no. So is an order between values of different types.
+/// A test of the value of an absent attribute is false, except `Ne` of the value or of its size. So is an order between
+/// values of different types.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
     /// The value compares like this.
@@ -82,7 +82,7 @@ pub enum Condition {
         /// The texts.
         texts: Vec<JsonText>,
     },
-    /// Text or bytes that start like this.
+    /// Text or bytes with this prefix.
     BeginsWith {
         /// The path of the value.
         path: Path,
@@ -96,9 +96,9 @@ pub enum Condition {
         /// The part or member.
         value: Value,
     },
-    /// There is a value.
+    /// The value exists.
     Exists(Path),
-    /// There is none.
+    /// The value does not exist.
     Missing(Path),
     /// The value is of this type.
     IsType(Path, ValueType),
@@ -116,7 +116,7 @@ pub enum Condition {
     And(Vec<Condition>),
     /// At least one of these; false without any.
     Or(Vec<Condition>),
-    /// Not this.
+    /// The opposite.
     Not(Box<Condition>),
 }
 
@@ -389,7 +389,7 @@ impl Condition {
         }
     }
 
-    /// Whether it is true of an item. A row that is not there is asked as an item without attributes.
+    /// Whether it is true for an item. A missing row counts as an item without attributes.
     ///
     /// # Errors
     ///

@@ -33,12 +33,12 @@ pub fn start(text: &str, most: usize) -> &str {
 /// The result of anything that can fail here.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Whether a failed write may have happened all the same.
+/// Whether a failed write may have been applied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It did not.
+    /// It was not applied.
     NotApplied,
-    /// Nobody knows: look, or repeat a write that may be repeated.
+    /// It is unknown: read the row, or repeat a write that may be repeated.
     Unknown,
 }
 
@@ -56,42 +56,42 @@ impl Outcome {
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorKind {
-    /// The address, the model or the store's state asks for what cannot be.
+    /// The URL, the model or the state of the store is not valid.
     Configuration,
-    /// A value, key, condition or update that cannot be stored or meant.
+    /// A value, key, condition or update is not valid.
     InvalidValue,
-    /// A page cursor that is damaged, or belongs to another query.
+    /// A page cursor is damaged, or belongs to another query.
     InvalidCursor,
-    /// The item is over the limit.
+    /// The item exceeds the limit on its size.
     ItemTooLarge,
-    /// The item to change is not there.
+    /// The item to change does not exist.
     ItemGone,
-    /// The table is not there, and this store does not make tables by itself.
+    /// The table does not exist, and this store does not create tables by itself.
     TableMissing,
     /// The condition was false.
     ConditionFailed,
-    /// An item with this key is there already.
+    /// An item with this key exists already.
     KeyCollision,
     /// Another item holds this unique value.
     UniqueViolation,
-    /// The stored version is another.
+    /// The stored version differs.
     VersionConflict,
     /// A transaction wrote nothing, for the reasons of its items.
     TransactionCancelled,
     /// The store cannot be reached or used.
     Unavailable(Outcome),
-    /// It took too long.
+    /// The time limit is over.
     Timeout(Outcome),
-    /// The store asks for fewer requests.
+    /// The store throttles requests.
     Throttled,
-    /// This store cannot do that.
+    /// This store does not support the operation.
     Unsupported,
     /// The caller was interrupted.
     Interrupted(Outcome),
 }
 
 impl ErrorKind {
-    /// Whether the write happened all the same, for the kinds that leave the question open.
+    /// Whether the write was applied, for the kinds that leave it open.
     #[must_use]
     pub const fn outcome(self) -> Option<Outcome> {
         match self {
@@ -144,7 +144,7 @@ pub struct Error {
     pub kind: ErrorKind,
     /// What happened.
     pub message: String,
-    /// What to do about it, unless the message says that all.
+    /// What to do about it, unless the message says it.
     pub remedy: Option<Box<Remedy>>,
     /// The class.
     pub model: Option<Name>,

@@ -131,7 +131,7 @@ fn decode_number(bytes: &[u8]) -> Option<Number> {
     }
     let written = 2 * i32::try_from(pairs.len()).ok()?;
     let exponent = i32::from(magnitude) - MAGNITUDE_BIAS - (written - 1);
-    let number = Number::from_parts(negative, coefficient, exponent).ok()?;
+    let number = Number::new(negative, coefficient, exponent).ok()?;
     // Only the one canonical form counts: two encodings of one number would be two keys.
     (encode_number(&number) == bytes).then_some(number)
 }

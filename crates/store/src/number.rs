@@ -65,7 +65,12 @@ impl Number {
         coefficient: 0,
     };
 
-    fn new(
+    /// The number with this coefficient, multiplied by a power of ten.
+    ///
+    /// # Errors
+    ///
+    /// If it has more than 38 digits or leaves the range.
+    pub(crate) fn new(
         negative: bool,
         mut coefficient: u128,
         mut exponent: i32,
@@ -103,7 +108,7 @@ impl Number {
         })
     }
 
-    /// The number that a float's shortest text (what Python's `repr` prints) says.
+    /// The number of a float's shortest text, which Python's `repr` prints.
     ///
     /// # Errors
     ///
@@ -148,7 +153,7 @@ impl Number {
         Some(if self.negative { -whole } else { whole })
     }
 
-    /// Whether there is nothing behind the point.
+    /// Whether it is a whole number.
     #[must_use]
     pub const fn is_integer(&self) -> bool {
         self.exponent >= 0
@@ -172,18 +177,7 @@ impl Number {
         self.exponent
     }
 
-    /// The number written out, without an exponent however long that gets.
-    #[must_use]
-    pub fn to_plain_string(&self) -> String {
-        let mut text = String::new();
-        if self.negative {
-            text.push('-');
-        }
-        self.push_plain(&mut text);
-        text
-    }
-
-    /// How many digits it has.
+    /// The number of digits.
     pub(crate) fn digits(&self) -> u32 {
         self.coefficient.checked_ilog10().map_or(1, |log| log + 1)
     }
@@ -196,15 +190,6 @@ impl Number {
     /// The coefficient with zeros to 38 digits: comparable where the magnitudes are the same.
     pub(crate) fn aligned(&self) -> u128 {
         self.coefficient * 10_u128.pow(MAX_DIGITS - self.digits())
-    }
-
-    /// The number that these parts make, as the key encoding takes them apart.
-    pub(crate) fn from_parts(
-        negative: bool,
-        coefficient: u128,
-        exponent: i32,
-    ) -> Result<Self, InvalidNumber> {
-        Self::new(negative, coefficient, exponent)
     }
 
     /// The sum.

@@ -17,25 +17,25 @@ use crate::value::Name;
 pub struct Query {
     /// The table.
     pub table: Arc<Table>,
-    /// The index to read by; none: the table's own key.
+    /// The index; `None`: the table's own key.
     pub index: Option<String>,
     /// The values of the partition attributes; empty for an index over the whole table.
     pub partition: Vec<KeyValue>,
-    /// Which sort keys.
+    /// The condition on the sort key.
     pub sort: Option<SortCondition>,
-    /// Which of the items found.
+    /// The filter; `None`: all items.
     pub filter: Option<Condition>,
-    /// From the last to the first.
+    /// Whether to read from the last to the first item.
     pub descending: bool,
-    /// How many items a page holds at most.
+    /// The maximum number of items of a page.
     pub limit: Option<usize>,
-    /// Where the page before ended.
+    /// The position at which the page before ended.
     pub after: Option<Position>,
     /// Only what these paths lead to, and the keys.
     pub attributes: Option<Vec<Path>>,
-    /// Only the number of items.
+    /// Whether to return the number of items only.
     pub count: bool,
-    /// Whether it must see every write acknowledged before.
+    /// Whether the read is strongly consistent.
     pub consistent: bool,
 }
 
@@ -70,21 +70,21 @@ pub enum SortCondition {
 pub struct Scan {
     /// The table.
     pub table: Arc<Table>,
-    /// Which items.
+    /// The filter; `None`: all items.
     pub filter: Option<Condition>,
-    /// From the last to the first, where the engine has an order.
+    /// Whether to read from the last to the first item, if the store has an order.
     pub descending: bool,
-    /// How many items a page holds at most.
+    /// The maximum number of items of a page.
     pub limit: Option<usize>,
-    /// Where the page before ended.
+    /// The position at which the page before ended.
     pub after: Option<Position>,
     /// Only what these paths lead to, and the keys.
     pub attributes: Option<Vec<Path>>,
-    /// Only the number of items.
+    /// Whether to return the number of items only.
     pub count: bool,
-    /// This segment (from 0) of so many, for several readers at once.
+    /// The number of the segment, from 0, and the number of segments, for several readers at once.
     pub segment: Option<(u32, u32)>,
-    /// Whether it must see every write acknowledged before.
+    /// Whether the read is strongly consistent.
     pub consistent: bool,
 }
 

@@ -143,6 +143,15 @@ impl Table {
         }
     }
 
+    /// The table without its unique values.
+    #[must_use]
+    pub fn without_unique(&self) -> Self {
+        Self {
+            unique: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// The name of an attribute in the class.
     #[must_use]
     pub fn label<'a>(&'a self, stored: &'a str) -> &'a str {

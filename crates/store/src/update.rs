@@ -14,28 +14,28 @@ use crate::value::{Item, Map, Value, remove_all};
 /// into lists count as they were stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Puts the value there; beyond a list's end it is appended.
+    /// Sets the value; beyond a list's end it is appended.
     Set(Path, Value),
-    /// Puts the value of the other path there, which the item must have.
+    /// Sets the value of the other path, which the item must have.
     SetFrom(Path, Path),
-    /// Takes the value away; nothing happens if it is not there.
+    /// Removes the value, if there is one.
     Remove(Path),
     /// Adds to a number; an absent one counts as 0.
     Add(Path, Number),
-    /// Puts values at a list's end; an absent list counts as empty.
+    /// Adds values at a list's end; an absent list counts as empty.
     Append(Path, Vec<Value>),
-    /// Puts values at a list's start; an absent list counts as empty.
+    /// Adds values at a list's start; an absent list counts as empty.
     Prepend(Path, Vec<Value>),
-    /// Puts the value there unless there is one.
+    /// Sets the value unless there is one.
     SetIfAbsent(Path, Value),
     /// Adds the members of a set to a set; an absent one counts as empty.
     AddToSet(Path, Value),
-    /// Takes the members of a set out of a set; an emptied set is taken away whole.
+    /// Removes the members of a set from a set; an empty set is removed.
     DeleteFromSet(Path, Value),
 }
 
 impl Action {
-    /// Where it works.
+    /// The path of the value that it changes.
     #[must_use]
     pub const fn path(&self) -> &Path {
         match self {

@@ -324,7 +324,7 @@ def _literal(token: _Token) -> str:
         raise _Error(token.column, f"an escape in {token.text} is wrong: write \\\\ for a backslash") from error
 
 
-def parse_condition(text: str, option: str = "--where") -> Condition:
+def parse_condition(text: str) -> Condition:
     """Parse an expression.
 
     Raises:
@@ -333,4 +333,4 @@ def parse_condition(text: str, option: str = "--where") -> Condition:
     try:
         return _Parser(_tokens(text)).whole()
     except _Error as error:
-        raise UsageError(f"{option}: column {error.column}: {error}") from error
+        raise UsageError(f"--where: column {error.column}: {error}") from error

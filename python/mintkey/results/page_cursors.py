@@ -93,8 +93,7 @@ class PageCursor:
     def _next(self, most: int | None) -> Operation[list[_core.Item]]:
         """Read a page and return the items that match, of which at most `most` are needed."""
         matches = self._page_filter.matches
-        # Nobody knows how many items match. Short pages would be read again and again.
-        wanted = self._size if most is None or matches is not None else min(self._size, most)
+        wanted = self._wanted(most)
         while True:
             items, after = yield from self._read(wanted, self.after)
             if matches is None:
@@ -107,6 +106,10 @@ class PageCursor:
             wanted = at[most - 1] + 1
         self.after = after
         return cast("list[_core.Item]", items)
+
+    def _wanted(self, most: int | None) -> int:
+        """Return the number of items to read. With a filter it is not known how many of them match."""
+        return self._size if most is None or self._page_filter.matches is not None else min(self._size, most)
 
     def _is_open(self) -> bool:
         return self.after is not None
@@ -129,8 +132,7 @@ class SegmentedCursor(PageCursor):
         self._started: list[tuple[int, bytes | None]] = []
 
     def _next(self, most: int | None) -> Operation[list[_core.Item]]:
-        matches = self._page_filter.matches
-        wanted = self._size if most is None or matches is not None else min(self._size, most)
+        matches, wanted = self._page_filter.matches, self._wanted(most)
         room = AT_ONCE - len(self._started)
         self._started += [(segment, None) for segment in self._unstarted[:room]]
         self._unstarted = self._unstarted[room:]

@@ -4,8 +4,8 @@
 //! has another value counts as absent, and the next row with the value takes it over.
 
 use mintkey_store::{
-    Action, Claim, Condition, Error, Item, Key, KeyAttribute, KeyKind, KeyValue, Labels, Name,
-    Path, Result, Table, Value, unique,
+    Action, Claim, Condition, Error, Item, Key, KeyAttribute, KeyKind, KeyValue, Name, Path,
+    Result, Table, Value, unique,
 };
 
 /// What the name of the table of markers has after that of the rows.
@@ -130,16 +130,11 @@ pub fn table(of: &Table) -> Table {
     Table {
         name: format!("{}{SUFFIX}", of.name),
         model: of.model.clone(),
-        labels: Labels::default(),
         partition: KeyAttribute {
             name: KEY.into(),
             kind: KeyKind::Binary,
         },
-        sort: None,
-        ttl: None,
-        indexes: Vec::new(),
-        unique: Vec::new(),
-        colocate: None,
+        ..Table::unknown("")
     }
 }
 

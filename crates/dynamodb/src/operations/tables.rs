@@ -1,13 +1,12 @@
 //! Tables: describe, create, add indexes, delete.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use mintkey_runtime::Stop;
-use mintkey_store::json::push_string;
 use mintkey_store::{
     Error, ErrorKind, Index, KeyAttribute, KeyKind, Name, Projection, Reply, Result, Table,
 };
+use serde_json::{Value, json};
 
 use crate::client::{Client, Effect, Output};
 use crate::config::Config;
@@ -414,54 +413,41 @@ async fn enable_expiry<T: Transport>(client: &Client<'_, T>, table: &Table) -> R
         .of(table));
     }
     let mut body = Body::new(&client.shared.config, table);
-    body.entry("TimeToLiveSpecification", |to| {
-        to.push_str("{\"Enabled\":true,\"AttributeName\":");
-        push_string(ttl, to);
-        to.push('}');
-    });
+    let expiry = json!({"Enabled": true, "AttributeName": &**ttl});
+    push(&mut body, "TimeToLiveSpecification", &expiry);
     send(client, table, "UpdateTimeToLive", &body.finish(), &[]).await?;
     Ok(())
 }
 
-fn push_keys(keys: &[(Name, KeyKind)], to: &mut String) {
-    to.push('[');
-    for (index, (name, _)) in keys.iter().enumerate() {
-        to.push_str(if index > 0 { ",{" } else { "{" });
-        to.push_str("\"AttributeName\":");
-        push_string(name, to);
-        let role = if index > 0 { "RANGE" } else { "HASH" };
-        let _ = write!(to, ",\"KeyType\":\"{role}\"}}");
-    }
-    to.push(']');
+fn push(body: &mut Body, name: &str, value: &Value) {
+    body.entry(name, |to| to.push_str(&value.to_string()));
 }
 
-fn push_definitions(keys: &[(Name, KeyKind)], to: &mut String) {
-    to.push('[');
-    for (index, (name, kind)) in keys.iter().enumerate() {
-        to.push_str(if index > 0 { ",{" } else { "{" });
-        to.push_str("\"AttributeName\":");
-        push_string(name, to);
-        let _ = write!(to, ",\"AttributeType\":\"{}\"}}", kind.value_type().code());
-    }
-    to.push(']');
+fn key_schema(keys: &[(Name, KeyKind)]) -> Value {
+    let roles = ["HASH", "RANGE"];
+    let parts = keys.iter().zip(roles);
+    parts
+        .map(|((name, _), role)| json!({"AttributeName": &**name, "KeyType": role}))
+        .collect()
+}
+
+fn definitions(keys: &[(Name, KeyKind)]) -> Value {
+    let parts = keys.iter();
+    parts
+        .map(|(name, kind)| json!({"AttributeName": &**name, "AttributeType": kind.value_type().code()}))
+        .collect()
 }
 
 /// The capacity of a new table or index; `None`: on demand.
-fn provisioned(config: &Config) -> Option<String> {
+fn provisioned(config: &Config) -> Option<Value> {
     let (read, write) = config.capacity?;
-    Some(format!(
-        "{{\"ReadCapacityUnits\":{read},\"WriteCapacityUnits\":{write}}}"
-    ))
+    Some(json!({"ReadCapacityUnits": read, "WriteCapacityUnits": write}))
 }
 
-/// Appends an index. Its projection includes what reads need to filter: the time of expiry, and the partition attributes
-/// that are not its key.
-fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
-    to.push_str("{\"IndexName\":");
-    push_string(&body::index_name(&index.name), to);
-    to.push_str(",\"KeySchema\":");
+/// A new index. Its projection includes what reads need to filter: the time of expiry, and the partition attributes that
+/// are not its key.
+fn new_index(config: &Config, table: &Table, index: &Index) -> Value {
     let keys = index_keys(index);
-    push_keys(&keys, to);
     let mut projected: Vec<&Name> = match &index.projection {
         Projection::Attributes(names) => names.iter().collect(),
         Projection::All | Projection::Keys => Vec::new(),
@@ -472,25 +458,23 @@ fn push_index(config: &Config, table: &Table, index: &Index, to: &mut String) {
     projected.retain(|name| !is_key(name));
     projected.sort();
     projected.dedup();
-    to.push_str(",\"Projection\":{\"ProjectionType\":");
-    if index.projection == Projection::All {
-        to.push_str("\"ALL\"}");
+    let projection = if index.projection == Projection::All {
+        json!({"ProjectionType": "ALL"})
     } else if projected.is_empty() {
-        to.push_str("\"KEYS_ONLY\"}");
+        json!({"ProjectionType": "KEYS_ONLY"})
     } else {
-        to.push_str("\"INCLUDE\",\"NonKeyAttributes\":[");
-        for (number, name) in projected.into_iter().enumerate() {
-            if number > 0 {
-                to.push(',');
-            }
-            push_string(name, to);
-        }
-        to.push_str("]}");
-    }
+        let names: Value = projected.iter().map(|name| &***name).collect();
+        json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": names})
+    };
+    let mut new = json!({
+        "IndexName": body::index_name(&index.name),
+        "KeySchema": key_schema(&keys),
+        "Projection": projection,
+    });
     if let Some(capacity) = provisioned(config).filter(|_| !index.local) {
-        let _ = write!(to, ",\"ProvisionedThroughput\":{capacity}");
+        new["ProvisionedThroughput"] = capacity;
     }
-    to.push('}');
+    new
 }
 
 fn create_body(config: &Config, table: &Table) -> Result<String> {
@@ -511,25 +495,23 @@ fn create_body(config: &Config, table: &Table) -> Result<String> {
         }
     }
     let mut body = Body::new(config, table);
-    body.entry("AttributeDefinitions", |to| push_definitions(&all, to));
-    body.entry("KeySchema", |to| push_keys(&keys, to));
+    push(&mut body, "AttributeDefinitions", &definitions(&all));
+    push(&mut body, "KeySchema", &key_schema(&keys));
     for (name, local) in [
         ("GlobalSecondaryIndexes", false),
         ("LocalSecondaryIndexes", true),
     ] {
-        let mut text = String::new();
-        for index in table.indexes.iter().filter(|index| index.local == local) {
-            text.push_str(if text.is_empty() { "[" } else { "," });
-            push_index(config, table, index, &mut text);
-        }
-        if !text.is_empty() {
-            text.push(']');
-            body.entry(name, |to| to.push_str(&text));
+        let indexes = table.indexes.iter().filter(|index| index.local == local);
+        let new: Vec<Value> = indexes
+            .map(|index| new_index(config, table, index))
+            .collect();
+        if !new.is_empty() {
+            push(&mut body, name, &new.into());
         }
     }
     if let Some(capacity) = provisioned(config) {
         body.text("BillingMode", "PROVISIONED");
-        body.entry("ProvisionedThroughput", |to| to.push_str(&capacity));
+        push(&mut body, "ProvisionedThroughput", &capacity);
     } else {
         body.text("BillingMode", "PAY_PER_REQUEST");
     }
@@ -539,13 +521,9 @@ fn create_body(config: &Config, table: &Table) -> Result<String> {
 /// The body of a call that adds an index.
 fn index_body(config: &Config, table: &Table, index: &Index) -> String {
     let mut body = Body::new(config, table);
-    body.entry("AttributeDefinitions", |to| {
-        push_definitions(&index_keys(index), to);
-    });
-    body.entry("GlobalSecondaryIndexUpdates", |to| {
-        to.push_str("[{\"Create\":");
-        push_index(config, table, index, to);
-        to.push_str("}]");
-    });
+    let added = definitions(&index_keys(index));
+    push(&mut body, "AttributeDefinitions", &added);
+    let update = json!([{"Create": new_index(config, table, index)}]);
+    push(&mut body, "GlobalSecondaryIndexUpdates", &update);
     body.finish()
 }

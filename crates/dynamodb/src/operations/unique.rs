@@ -99,12 +99,7 @@ pub async fn transact<T: Transport>(
         if marked.is_none() && writes_row {
             unmarked.push((write.table(), write.key()));
         }
-        let table = marked.unwrap_or_else(|| {
-            Arc::new(Table {
-                unique: Vec::new(),
-                ..(**write.table()).clone()
-            })
-        });
+        let table = marked.unwrap_or_else(|| Arc::new(write.table().without_unique()));
         participants.push(Participant::new(write, table));
     }
     transaction::commit(client, &mut participants, now).await?;

@@ -124,7 +124,14 @@ impl Codec {
 
     /// Takes over the expiry that another class of the table declares under this stored name: it concerns all rows.
     fn share_ttl(&self, name: &str) {
-        self.set_expiry(name);
+        if let Some(own) = self.table.as_ref().filter(|table| table.ttl.is_none()) {
+            self.expiring.get_or_init(|| {
+                Arc::new(Table {
+                    ttl: Some(name.into()),
+                    ..Table::clone(own)
+                })
+            });
+        }
     }
 
     // Values to items and back.

@@ -10,18 +10,6 @@ use crate::models::codec::Codec;
 use crate::store::PyRequest;
 
 impl Codec {
-    /// Sets the expiry of a table that has none.
-    pub(super) fn set_expiry(&self, name: &str) {
-        if let Some(own) = self.table.as_ref().filter(|table| table.ttl.is_none()) {
-            self.expiring.get_or_init(|| {
-                Arc::new(Table {
-                    ttl: Some(name.into()),
-                    ..Table::clone(own)
-                })
-            });
-        }
-    }
-
     /// A request about the table as a whole.
     pub(super) fn about_table(
         &self,

@@ -353,10 +353,7 @@ impl OperationContext<'_> {
     /// Stops keeping values unique: removes the declarations, then the claims and the markers.
     pub async fn drop_unique(&self, table: &Arc<Table>, names: &[String]) -> Result<()> {
         // What the class of this process declares is not to be added meanwhile.
-        let follower = Arc::new(Table {
-            unique: Vec::new(),
-            ..(**table).clone()
-        });
+        let follower = Arc::new(table.without_unique());
         let key = self.store.config.keyspace.table_key(&table.name);
         loop {
             self.channel.deadline().restart();

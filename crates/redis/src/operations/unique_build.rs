@@ -28,10 +28,7 @@ impl OperationContext<'_> {
         table: &'b Arc<Table>,
     ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'b>> {
         // Only a class that declares the values builds them. This one follows the catalog.
-        let follower = Arc::new(Table {
-            unique: Vec::new(),
-            ..(**table).clone()
-        });
+        let follower = Arc::new(table.without_unique());
         Box::pin(async move {
             let Some((draft, before)) = self.pending_unique(&follower).await? else {
                 return Ok(());

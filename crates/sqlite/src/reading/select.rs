@@ -114,15 +114,12 @@ pub fn query(layout: &Layout, key: &QueryKey<'_>, query: &Query, now: i64) -> Se
     }
     let sort_column = key.sort.and_then(|sort| layout.column(&sort.name));
     if let Some(column) = sort_column {
-        match &key.range.0 {
-            Bound::Included(value) => select.compare(column, ">=", value),
-            Bound::Excluded(value) => select.compare(column, ">", value),
-            Bound::Unbounded => {}
-        }
-        match &key.range.1 {
-            Bound::Included(value) => select.compare(column, "<=", value),
-            Bound::Excluded(value) => select.compare(column, "<", value),
-            Bound::Unbounded => {}
+        for (bound, included, excluded) in [(&key.range.0, ">=", ">"), (&key.range.1, "<=", "<")] {
+            match bound {
+                Bound::Included(value) => select.compare(column, included, value),
+                Bound::Excluded(value) => select.compare(column, excluded, value),
+                Bound::Unbounded => {}
+            }
         }
     }
     if let (Some(_), Some(column)) = (index, sort_column) {
@@ -166,9 +163,7 @@ fn index_parts<'a>(layout: &Layout, index: &Index, after: &'a Position) -> Vec<&
         .attributes()
         .filter_map(|part| layout.column(&part.name))
         .zip(&after.index);
-    let keys = layout
-        .key_columns()
-        .zip(std::iter::once(&after.key.partition).chain(&after.key.sort));
+    let keys = layout.key_columns().zip(key_parts(after));
     let mut seen: Vec<&str> = Vec::new();
     let mut parts = Vec::new();
     for (column, value) in own.chain(keys) {

@@ -11,7 +11,7 @@ use mintkey_runtime::{Deadline, locked};
 use mintkey_store::store::Never;
 use mintkey_store::{
     Delivery, Done, ErrorKind, Get, Guard, Interrupt, Item, Key, KeyAttribute, KeyKind, KeyValue,
-    Labels, Operation, Outcome, Put, Reply, Request, Result, Row, Store, Submission, Table, Value,
+    Operation, Outcome, Put, Reply, Request, Result, Row, Store, Submission, Table, Value,
 };
 
 use super::group_commit;
@@ -45,18 +45,11 @@ fn key(id: &str) -> Key {
 
 fn things() -> Arc<Table> {
     Arc::new(Table {
-        name: "things".into(),
-        model: "Thing".into(),
-        labels: Labels::default(),
         partition: KeyAttribute {
             name: "id".into(),
             kind: KeyKind::String,
         },
-        sort: None,
-        ttl: None,
-        indexes: Vec::new(),
-        unique: Vec::new(),
-        colocate: None,
+        ..Table::unknown("things")
     })
 }
 

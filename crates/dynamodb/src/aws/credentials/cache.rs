@@ -35,7 +35,7 @@ pub struct Lookup<'a, T> {
 #[derive(Default)]
 pub struct CredentialsCache {
     known: Mutex<CacheState>,
-    /// Whoever has it renews the credentials, and all others wait for that.
+    /// The caller that holds it renews the credentials; all others wait for it.
     renewing: tokio::sync::Mutex<()>,
     destination: OnceLock<Destination>,
     environment: Environment,
