@@ -9,7 +9,7 @@ import pytest
 
 from mintkey import AutoGenerate, Index, Model, ModelConfig
 from mintkey.attributes import DatetimeAttribute, NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import NotLoaded
+from mintkey.errors import VersionConflict
 
 
 class Ticket(Model):
@@ -45,6 +45,15 @@ class Visit(Model):
     by_place = Index("place")
 
 
+class Place(Model):
+    model_config = ModelConfig(table="places")
+    id = StringAttribute(partition_key=True)
+    room = StringAttribute(default="hall", default_on_load=True)
+    name = StringAttribute()
+    sign = StringAttribute(template="{room}/{name}")
+    by_sign = Index("sign")
+
+
 async def on_board(do: Any, owner: str, status: str) -> list[str]:
     return [ticket.id for ticket in await do.all(Ticket.by_board.query(owner=owner, status=status))]
 
@@ -74,13 +83,47 @@ async def test_an_item_without_a_part_leaves_the_index(do, empty):
 
 async def test_an_index_key_of_parts_that_were_not_loaded(do):
     await do.save(Ticket(id="1", owner="ada", status="open"))
+    for status, write in (("done", do.save), ("later", do.update)):
+        (part,) = await do.all(do.query(Ticket, id="1", attributes=["status"]))
+        part.status = status
+        if write == do.save:
+            await do.save(part)
+            assert (part.owner, part.version, part.is_dirty) == ("ada", 2, False)
+        else:
+            await do.update(part, status=status)
+            assert part == await do.get(Ticket, "1")
+        assert await on_board(do, "ada", status) == ["1"]
+
+
+async def test_a_version_protects_the_parts_that_were_not_loaded(do):
+    await do.save(Ticket(id="1", owner="ada", status="open"))
     (part,) = await do.all(do.query(Ticket, id="1", attributes=["status"]))
+    await do.update_by_key(Ticket, "1", owner="bob")
     part.status = "done"
-    with pytest.raises(NotLoaded, match=r"Ticket\.board is built from owner and status"):
+    with pytest.raises(VersionConflict):
         await do.save(part)
-    await do.update(part, status="done")
-    assert await on_board(do, "ada", "done") == ["1"]
-    assert part == await do.get(Ticket, "1")
+    assert await on_board(do, "bob", "open") == ["1"]
+
+
+async def test_a_part_with_a_default_on_load_that_another_writer_stores(do):
+    await do.update_by_key(Place, "1", Place.room.remove(), Place.name.set("a"), upsert=True)
+    place = await do.get(Place, "1")
+    assert (place.room, place.changed) == ("hall", frozenset())
+    place.name = "b"
+    await do.save(place)
+    assert await do.all(Place.by_sign.query(room="hall", name="b")) == [place]
+    late = await do.get(Place, "1")
+    await do.update_by_key(Place, "1", room="attic")
+    late.name = "c"
+    await do.save(late)
+    (found,) = await do.all(Place.by_sign.query(room="attic", name="c"))
+    assert (late.room, found) == ("attic", late)
+    late = await do.get(Place, "1")
+    await do.update_by_key(Place, "1", room=None)
+    late.name = "d"
+    await do.save(late)
+    (found,) = await do.all(Place.by_sign.query(room="hall", name="d"))
+    assert (late.room, found) == ("hall", late)
 
 
 @pytest.mark.parametrize("names", LOADED)

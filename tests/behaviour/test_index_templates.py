@@ -17,7 +17,6 @@ from mintkey.errors import (
     ConditionFailed,
     InvalidValue,
     ItemGone,
-    NotLoaded,
 )
 from mintkey.pipelines import pipeline
 from mintkey.testing import frozen
@@ -211,6 +210,57 @@ async def test_such_updates_with_others(do):
     assert await ranked(do, "cy", "newer") == [("2", 1), ("1", 2)]
 
 
+@pytest.mark.parametrize("loaded", [None, ["status"], ["status", "n"]], ids=str)
+@pytest.mark.parametrize("way", ["save", "batch", "pipeline", "transaction"])
+async def test_another_writer_changes_a_part_before_a_save(do, way, loaded):
+    async def write(task: Task) -> None:
+        if way == "save":
+            await do.save(task)
+        elif way == "batch":
+            await do.batch_save(Task, [task])
+        elif way == "pipeline":
+            with pipeline() as together:
+                await do.save(task, pipeline=together)
+        else:
+            with mintkey.transaction() as tx:
+                tx.save(task)
+
+    await do.create(Task, id="1", status="open", owner="ada", n=1)
+    for owner, status in (("bob", "done"), (None, "new"), ("cy", None), ("dan", "old")):
+        (task,) = await do.all(do.scan(Task, attributes=loaded))
+        await do.update_by_key(Task, "1", owner=owner)
+        task.status = status
+        await write(task)
+        assert (task.owner, task.is_dirty) == (owner, False)
+        row = await do.get(Task, "1")
+        assert (row.owner, row.status, row.is_dirty) == (owner, status, False)
+        if owner and status:
+            assert await ranked(do, owner, status) == [("1", 1)]
+        assert await do.count(Task.by_board.query(owner="ada", status="open")) == 0
+
+
+async def test_a_save_with_a_condition_and_a_changed_part(do):
+    await do.create(Task, id="1", status="open", owner="ada", n=1)
+    first, second = await do.get(Task, "1"), await do.get(Task, "1")
+    first.owner, second.status = "bob", "done"
+    await do.save(first)
+    with pytest.raises(ConditionFailed) as refused:
+        await do.save(second, condition=Task.n > 1)
+    assert refused.value.item.owner == "bob"
+    assert await ranked(do, "bob", "open") == [("1", 1)]
+    await do.save(second, condition=Task.owner == "bob")
+    assert await ranked(do, "bob", "done") == [("1", 1)]
+    await do.delete(first)
+    for names in (None, ["status"]):
+        await do.create(Task, id="2", status="open", owner="ada", n=1)
+        (task,) = await do.all(do.scan(Task, attributes=names))
+        await do.delete_by_key(Task, "2")
+        task.status = "done"
+        with pytest.raises(ItemGone):
+            await do.save(task)
+        assert await do.count(Task) == 0
+
+
 async def test_such_updates_in_a_transaction(do, url):
     if url.startswith("redis-cluster:"):
         pytest.skip("the rows are in different slots")
@@ -226,10 +276,12 @@ async def test_parts_that_were_not_loaded(do):
     await do.create(Task, id="1", status="open", owner="ada", n=1)
     (task,) = await do.all(do.scan(Task, attributes=["status"]))
     task.status = "done"
-    with pytest.raises(NotLoaded, match=r"Task\.board is built from owner and status, and only some .* refresh\(\)"):
-        await do.save(task)
-    await do.update(task, status="done")
+    await do.save(task)
     assert await ranked(do, "ada", "done") == [("1", 1)]
+    assert (task.owner, task.is_dirty) == ("ada", False)
+    (task,) = await do.all(do.scan(Task, attributes=["status"]))
+    await do.update(task, status="later")
+    assert await ranked(do, "ada", "later") == [("1", 1)]
     (task,) = await do.all(do.scan(Task, attributes=["status", "owner"]))
     task.status = "new"
     await do.save(task)

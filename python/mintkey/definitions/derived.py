@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mintkey import _core
 from mintkey.definitions.discriminators import Discriminator
 from mintkey.definitions.templates import Template, key_text
-from mintkey.errors import InvalidValue, NotLoaded, UnreadableItem, shortened
+from mintkey.errors import InvalidValue, UnreadableItem, shortened
 
 if TYPE_CHECKING:
     from mintkey.attributes.base import Attribute
@@ -248,13 +248,6 @@ class Derived:
         changed = self._changed_parts(source, written, state, accompanying)
         if not changed and (unknown or not self._is_known(source, state, stored)):
             return str(stored) if stored is not None else None
-        if unknown and not self._is_empty(source, written, state):
-            raise NotLoaded(
-                f"{self.model}.{source.name} is built from {' and '.join(source.parts)}, and only some of them were "
-                f"loaded: call refresh() before you change {changed[0]}",
-                model=self.model,
-                attribute=source.name,
-            )
         return self._optional(source, written)
 
     def emptied(
@@ -274,11 +267,6 @@ class Derived:
     def _is_known(self, source: Source, state: State, stored: Any) -> bool:
         """Return whether the stored value was loaded."""
         return state.fetched is None or stored is not None or source.name in state.fetched
-
-    def _is_empty(self, source: Source, written: Mapping[str, Any], state: State) -> bool:
-        """Return whether a part that is known has no value, so that the value has none."""
-        known = [part for part in source.parts if not state.is_unknown(part)]
-        return any(written.get(part) is None or written.get(part) == "" for part in known)
 
     def _changed_parts(
         self, source: Source, values: Mapping[str, Any], state: State, accompanying: AbstractSet[str]

@@ -19,6 +19,7 @@ from mintkey.instance_state import State, fetched, is_untouched, moment, set_slo
 from mintkey.operations import arguments
 from mintkey.operations.arguments import add_key_to_error, check_condition, with_key_in_errors
 from mintkey.operations.minting import MintContext, mint_others, minted_now
+from mintkey.operations.rebuilding import OtherParts
 from mintkey.operations.writing import (
     add_class_to_error,
     add_model_to_error,
@@ -360,41 +361,29 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     changing = _changing(schema, values, state, current, at)
     if state.fetched is not None or state.parts:
         _check_partial(schema, instance, state, how.replace)
-    derived = schema.overrides(values, loaded, state, changing)
-    overrides = {**derived, **changing}
-    item = codec.encode(values, overrides, partial=state.fetched is not None, loaded=loaded)
-    version = version_guard(schema, current)
-    if how.replace or schema.plain_key is None:
-        refuse_other_key(schema, loaded, item)
-    condition = schema.on_same_class(how.condition, state)
-    if how.replace:
-        merged, written = item, True
-        request = codec.put(item, row="any", version=version, condition=condition)
-    else:
-        patch = codec.patch(
-            loaded,
-            item,
-            removed=schema.removed(values, state, derived, changing),
-            ignored=list(schema.unwritten(values, loaded, state, changing)),
-            version=version,
-            condition=how.condition,
-            guard=None if condition is how.condition else condition,
-        )
-        if patch is None:
+    others = None if schema.derived is None or how.replace else OtherParts(schema, values, state, changing)
+    while True:
+        if others is not None:
+            loaded = yield from others.require(loaded)
+        changes = _changes(schema, values, state, loaded, how, changing, others)
+        if changes is None:
             state.settle(loaded, sent)
             return
-        request, merged, written = patch
-    if written and schema.checked:
-        schema.check_fields(instance, frozenset(codec.changed(values, loaded)), how.pipeline, changing)
-    try:
-        yield from send_write(state, request, merged)
-    except ConditionFailed as error:
-        own = own_row(schema, state, error)
-        if own is None:
-            add_class_to_error(schema, error, loaded)
-            raise
-        yield from _accept_own_row(schema, instance, state, own)
-        return
+        request, merged, written = changes
+        if written and schema.checked:
+            schema.check_fields(instance, frozenset(codec.changed(values, loaded)), how.pipeline, changing)
+        try:
+            yield from send_write(state, request, merged)
+            break
+        except ConditionFailed as error:
+            own = own_row(schema, state, error)
+            if own is not None:
+                yield from _accept_own_row(schema, instance, state, own)
+                return
+            if others is None or not others.is_outdated(error):
+                add_class_to_error(schema, error, loaded)
+                raise
+            loaded = others.take(loaded)
     # Before any call, because a call may raise an interrupt.
     state.loaded = merged
     if written and schema.version is not None:
@@ -403,6 +392,38 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     state.settle(merged, sent)
     if written:
         values.update((name, value) for name, value in changing.items() if name not in state.touched)
+
+
+def _changes(
+    schema: Schema,
+    values: dict[str, Any],
+    state: State,
+    loaded: _core.Item,
+    how: _Save,
+    changing: dict[str, Any],
+    others: OtherParts | None,
+) -> tuple[_core.Request, _core.Item, bool] | None:
+    """Return the request that writes the changes of a stored item, and its result; None if nothing is changed."""
+    codec = schema.codec
+    derived = schema.overrides(values, loaded, state, changing)
+    item = codec.encode(values, {**derived, **changing}, partial=state.fetched is not None, loaded=loaded)
+    version = version_guard(schema, loaded_version(schema, state))
+    if how.replace or schema.plain_key is None:
+        refuse_other_key(schema, loaded, item)
+    condition = schema.on_same_class(how.condition, state)
+    if how.replace:
+        return codec.put(item, row="any", version=version, condition=condition), item, True
+    if others is not None:
+        condition = others.guarded(condition)
+    return codec.patch(
+        loaded,
+        item,
+        removed=schema.removed(values, state, derived, changing),
+        ignored=list(schema.unwritten(values, loaded, state, changing)),
+        version=version,
+        condition=how.condition,
+        guard=None if condition is how.condition else condition,
+    )
 
 
 def _changing(
