@@ -134,6 +134,10 @@ class Derived:
         self._sets = frozenset(name for name, attribute in attributes.items() if attribute.empty_is_absent)
         self._keys = keys
         self._key_sources = tuple(sources[name] for name in keys if name in sources)
+        #: The sources of the values that are built from others and are not of the key: those of index keys.
+        self.index_sources = tuple(
+            source for name, source in sources.items() if name not in keys and not source.is_static
+        )
         self.codec: Any = None
         #: The number of literal characters in the templates of the key.
         self.literal_length = sum(source.literal_length for source in self._key_sources)
@@ -159,11 +163,7 @@ class Derived:
     def built_from(self, parts: Iterable[str]) -> list[str]:
         """Return the names of the values, apart from keys, that are built from one of these parts."""
         changed = set(parts)
-        return [
-            name
-            for name, source in self.sources.items()
-            if name not in self._keys and not changed.isdisjoint(source.parts)
-        ]
+        return [source.name for source in self.index_sources if not changed.isdisjoint(source.parts)]
 
     def rebuilt(self, names: Iterable[str], values: Mapping[str, Any]) -> dict[str, str | None]:
         """Return values that are not keys, built from their parts; None if a part has no value."""

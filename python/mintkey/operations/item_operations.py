@@ -361,7 +361,8 @@ def _save_loaded(schema: Schema, instance: Any, state: State, how: _Save, at: in
     changing = _changing(schema, values, state, current, at)
     if state.fetched is not None or state.parts:
         _check_partial(schema, instance, state, how.replace)
-    others = None if schema.derived is None or how.replace else OtherParts(schema, values, state, changing)
+    rebuilds = not how.replace and schema.derived is not None and schema.derived.index_sources
+    others = OtherParts(schema, values, state, changing) if rebuilds else None
     while True:
         if others is not None:
             loaded = yield from others.require(loaded)
