@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from tests.behaviour.conftest import dynamodb_address
+from tests.behaviour.conftest import PATIENCE, dynamodb_address
 
 from mintkey import Store, connect
 
@@ -30,7 +30,7 @@ def prefix() -> str:
 @pytest.fixture
 def store(endpoint, prefix) -> Iterator[Store]:
     """A store of its own tables, connected as the default one."""
-    with connect(f"dynamodb://us-east-1?endpoint={endpoint}&table_prefix={prefix}") as opened:
+    with connect(f"dynamodb://us-east-1?endpoint={endpoint}&table_prefix={prefix}&{PATIENCE}") as opened:
         yield opened
 
 
