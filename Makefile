@@ -99,7 +99,7 @@ chaos: $(RELEASE)  ## 20 times the kills and network faults of `make test` (MINT
 		$(BIN)/python -m pytest -o faulthandler_timeout=0 tests/chaos \
 		tests/behaviour/test_transactions_meanwhile.py
 
-.PHONY: fuzz fuzz-short bench-ids notices
+.PHONY: fuzz fuzz-short bench-ids notices audit
 fuzz:  ## a minute of random input for each reader of ids, stored JSON, cursors, URLs and HTTP responses
 	fuzz/run.sh 60
 
@@ -121,6 +121,11 @@ format: $(VENV)/.ready  ## rustfmt, ruff: write instead of check
 
 notices: $(VENV)/.ready  ## THIRD-PARTY-NOTICES.txt, after a change of Cargo.lock
 	$(BIN)/python tools/rust_notices.py
+
+audit:  ## known faults of the Rust crates, for a release; needs cargo-deny and a network
+	@cargo deny --version >/dev/null || { echo "audit: run 'cargo install --locked cargo-deny' first" >&2; exit 1; }
+	cargo deny --locked check advisories bans sources
+	cargo deny --locked --manifest-path fuzz/Cargo.toml check advisories bans sources
 
 # Bench requirements have their own lock: their packages need a newer Python than mintkey does.
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
