@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -259,6 +260,25 @@ async def test_a_save_with_a_condition_and_a_changed_part(do):
         with pytest.raises(ItemGone):
             await do.save(task)
         assert await do.count(Task) == 0
+
+
+@pytest.mark.parametrize("owner", ["eve", None])
+@pytest.mark.parametrize("loaded", [None, ["status"]], ids=str)
+async def test_a_part_is_assigned_while_a_save_is_under_way(store, loaded, owner):
+    await Task.acreate(id="1", status="open", owner="ada", n=1)
+    (task,) = await Task.ascan(attributes=loaded).aall()
+    await Task.aupdate_by_key("1", owner="bob")
+    task.status = "done"
+    saving = asyncio.ensure_future(task.asave())
+    await asyncio.sleep(0)  # its request is sent
+    task.owner = owner
+    await saving
+    assert task.owner == owner
+    await task.asave()
+    (row,) = await Task.ascan().aall()
+    assert (row.owner, row.status, row.is_dirty, task.is_dirty) == (owner, "done", False, False)
+    assert await Task.by_board.query(owner="eve", status="done").acount() == (owner == "eve")
+    assert await Task.by_board.query(owner="bob", status="done").acount() == 0
 
 
 async def test_such_updates_in_a_transaction(do, url):

@@ -122,8 +122,11 @@ class OtherParts(StoredParts):
         schema, stored, item = self._schema, self._row.to_dict(), loaded.to_dict()
         seen = schema.decode_stored(self._row, self._parts)
         schema.add_defaults(seen, self._parts)
+        # What was assigned while the request was under way is kept, and written by the next attempt.
+        assigned = {*schema.codec.changed(self._values, loaded), *self._state.cleared(self._values, schema.sets)}
         for name in self._parts:
-            _copy(seen, self._values, name)
+            if name not in assigned:
+                _copy(seen, self._values, name)
         for name in (*self._parts, *self._built):
             _copy(stored, item, schema.attributes[name].stored_name)
         if self._state.fetched is not None:
