@@ -474,10 +474,8 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         schema = cls.__mintkey_schema__
         if parts:
             named = arguments.positional_key(schema, parts, named, cls.get)
-        elif attributes is None and named.keys() == schema.plain_key:
-            return item_operations.get(schema, schema.codec.key(named), cls._loaded, consistent=consistent)
         key, further = arguments.key(schema, named, cls.get)
-        must = arguments.equalities(schema, further)
+        must = arguments.equalities(schema, further) if further else ()
         selected = None if attributes is None else loading.with_names(loading.selection(schema, attributes), further)
         return item_operations.get(schema, key, cls._loaded, must, consistent=consistent, attributes=selected)
 

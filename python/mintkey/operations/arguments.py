@@ -116,6 +116,8 @@ def key(
     """Return the key in `values`, and the other equalities, which only `get` (the `call`) takes."""
     if isinstance(values, StoredKey) and values.table == schema.table:
         return values.stored, {}
+    if type(values) is dict and values.keys() == schema.plain_key:
+        return schema.codec.key(values), {}
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)
@@ -144,10 +146,13 @@ def unique_hint(schema: Schema, names: Collection[str]) -> str:
 
 def named_key(schema: Schema, key: object) -> dict[str, Any]:
     """Convert a key (a dict, a tuple in the order of the parts, or the value of the only part) to a dict."""
-    if isinstance(key, Mapping):
+    if isinstance(key, (tuple, list)):
+        # A subclass may report a wrong length, or have elements without end.
+        parts = tuple(islice(key, len(schema.given_keys) + 1))
+    elif isinstance(key, Mapping):
         return key if isinstance(key, StoredKey) else with_parts(schema, key)
-    # A subclass may report a wrong length, or have elements without end.
-    parts = tuple(islice(key, len(schema.given_keys) + 1)) if isinstance(key, (tuple, list)) else (key,)
+    else:
+        parts = (key,)
     if len(parts) != len(schema.given_keys):
         wanted = ", ".join(schema.given_keys)
         raise TypeError(f"{schema.model}: a key is a dict or a tuple of {wanted}, not {shortened(key)}")
@@ -165,18 +170,22 @@ def positional_key(
     """Return the keywords of a `call` that takes the key by position, too, with that key."""
     if not parts:
         return named
-    given = parts[0] if len(parts) == 1 and isinstance(parts[0], (Mapping, tuple, list)) else parts
-    if given is parts and len(parts) != len(schema.given_keys):
+    if len(parts) == 1 and isinstance(parts[0], (Mapping, tuple, list)):
+        key = named_key(schema, parts[0])
+    elif len(parts) == len(schema.given_keys):
+        key = dict(zip(schema.given_keys, parts, strict=True))
+    else:
         raise TypeError(
             f"{schema.model}.{call.__name__}() takes the whole key, {', '.join(schema.given_keys)}, by position or by "
             f"name, and got {len(parts)} of {len(schema.given_keys)} values by position"
         )
-    key = named_key(schema, given)
+    # The dict of a stored key is kept as it is, because it finds the row by its stored bytes.
+    if not named:
+        return key
     twice = key.keys() & named.keys()
     if twice:
         raise TypeError(f"{schema.model}.{call.__name__}() got {', '.join(sorted(twice))} by position and by name")
-    # The dict of a stored key is kept as it is, because it finds the row by its stored bytes.
-    return {**key, **named} if named else key
+    return {**key, **named}
 
 
 def equalities(schema: Schema, values: Mapping[str, Any]) -> list[Condition]:
