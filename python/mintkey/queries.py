@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from mintkey.operations import loading
 from mintkey.operations.arguments import consistency, not_a_flag, unique_hint
 from mintkey.operations.writing import refuse_async_hooks
 from mintkey.results import plans
-from mintkey.results.chains import MAX_ITEMS, OnUnreadable, Options, checked_integer
+from mintkey.results.chains import MAX_ITEMS, OnUnreadable, Options, check_on_unreadable, checked_integer
 from mintkey.results.cursors import Cursors
 from mintkey.results.page_cursors import AT_ONCE, PageCursor, PageFilter, SegmentedCursor, TopN
 from mintkey.results.row_writes import RowWriteMixin
@@ -72,17 +71,7 @@ class Result(RowWriteMixin[M]):
         if type(options.descending) is not bool:
             raise not_a_flag(schema, "descending", options.descending)
         consistency(schema, options.consistent)
-        if options.on_unreadable not in ("raise", "skip") and not callable(options.on_unreadable):
-            raise TypeError(
-                f"{schema.model}: on_unreadable= takes 'raise', 'skip' or a function, "
-                f"not {shortened(options.on_unreadable)}"
-            )
-        given = options.on_unreadable
-        if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(type(given).__call__):
-            raise TypeError(
-                f"{schema.model}: on_unreadable= takes a plain function, and {shortened(options.on_unreadable)} is an "
-                "async one, which a blocking call cannot run: collect the errors in a plain function"
-            )
+        check_on_unreadable(schema, options.on_unreadable)
         checked_integer(schema, options.limit, "limit", least=0, most=MAX_ITEMS)
         checked_integer(schema, options.segments, "segments", least=1, most=_MAX_SEGMENTS)
         self._schema = schema
@@ -111,7 +100,9 @@ class Result(RowWriteMixin[M]):
 
     def _check_projection(self, names: Iterable[str]) -> None:
         """Refuse attributes that the index does not contain."""
-        hidden = [name for name in names if self._projected is not None and name not in self._projected]
+        if self._projected is None:
+            return
+        hidden = [name for name in names if name not in self._projected]
         if hidden:
             raise ConfigurationError(
                 f"{self._schema.model}: the index {self._plan.index!r} does not contain {hidden[0]!r}: "

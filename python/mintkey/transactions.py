@@ -311,7 +311,7 @@ class Transaction:
         """Add the write of an instance or a key, with the kinds of its hooks before and after the commit."""
         if condition is not None:
             arguments.check_condition(schema, condition)
-        if self._blocking and hooks and schema.hooks.any_asynchronous:
+        if self._blocking and hooks:
             refuse_async_hooks(schema, *hooks, instead="`async with mintkey.transaction()`")
         self._one_store.add(schema)
         if hooks and schema.hooks.of[hooks[1]]:

@@ -220,9 +220,11 @@ class Schema:
 
     def index(self, name: str | None) -> IndexPlan | None:
         """Return the index that has this name in the store or in the class, or None."""
+        if name is None:
+            return None
         plans = {plan.name: plan for plan in self.indexes}
         stored = next((one.name for one in self.declared_indexes if one.attribute_name == name), "")
-        return plans.get(name or "") or plans.get(stored)
+        return plans.get(name) or plans.get(stored)
 
     def fetched_by(self, name: str | None) -> frozenset[str] | None:
         """Return the attributes that a read of this index loads; None for all."""

@@ -65,7 +65,7 @@ def refuse_async_hooks(
     schema: Schema, *kinds: HookKind, instead: str = "the async version of the method, such as asave()"
 ) -> None:
     """Refuse a blocking operation of a model with an `async def` hook, which cannot run in it."""
-    if schema.skip_hooks:
+    if schema.skip_hooks or not schema.hooks.any_asynchronous:
         return
     name = schema.hooks.asynchronous(*kinds)
     if name is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["MAX_ITEMS", "ChainMixin", "OnUnreadable", "Options", "checked_integer"]
+__all__ = ["MAX_ITEMS", "ChainMixin", "OnUnreadable", "Options", "check_on_unreadable", "checked_integer"]
 
 M = TypeVar("M")
 #: What to do with an item that cannot be read: raise the error, skip the item, or call a function with the error.
@@ -209,6 +210,21 @@ class ChainMixin(Generic[M]):
             if (yield from reading.page()):
                 return True
         return False
+
+
+def check_on_unreadable(schema: Schema, on_unreadable: object) -> None:
+    """Raise `TypeError` if the argument is none of the words, and no function that a blocking call can run."""
+    if on_unreadable in ("raise", "skip"):
+        return
+    if not callable(on_unreadable):
+        raise TypeError(
+            f"{schema.model}: on_unreadable= takes 'raise', 'skip' or a function, not {shortened(on_unreadable)}"
+        )
+    if inspect.iscoroutinefunction(on_unreadable) or inspect.iscoroutinefunction(type(on_unreadable).__call__):
+        raise TypeError(
+            f"{schema.model}: on_unreadable= takes a plain function, and {shortened(on_unreadable)} is an "
+            "async one, which a blocking call cannot run: collect the errors in a plain function"
+        )
 
 
 def checked_integer(schema: Schema, number: int | None, name: str, *, least: int, most: int) -> int | None:

@@ -99,8 +99,7 @@ def plan(schema: Schema, conditions: Sequence[Test], index: str | None = None) -
     Return None if neither matches. Raise `ConfigurationError` if several indexes match.
     """
     expanded = _with_derived(schema, conditions, index)
-    conditions = expanded.conditions
-    equal = _equalities(conditions)
+    equal = expanded.equal
     if index is not None:
         chosen = schema.index(index)
         if chosen is None:
@@ -149,11 +148,12 @@ def plan_or_scan(schema: Schema, conditions: Sequence[Test]) -> Plan:
 def best_plan(schema: Schema, conditions: Sequence[Test], order: str | None = None) -> Plan | None:
     """Return the plan with the most selective index; among equal ones, prefer an index with this order."""
     expanded = _with_derived(schema, conditions)
-    conditions = expanded.conditions
-    equal = _equalities(conditions)
+    equal = expanded.equal
     if schema.partition is not None and schema.partition in equal:
         return _planned(schema, None, expanded, "best")
-    bounded = {test.attribute.name for test in conditions if test.attribute is not None and test.name in _KEY_TESTS}
+    bounded = {
+        test.attribute.name for test in expanded.conditions if test.attribute is not None and test.name in _KEY_TESTS
+    }
     indexed = {name for name, test in equal.items() if _is_indexed(test.operands[0])}
     best, most = None, (0, False)
     for candidate in schema.indexes:
@@ -208,6 +208,7 @@ class _Expanded(NamedTuple):
     Attributes:
         given: the conditions before that.
         conditions: all conditions.
+        equal: the first equality of each attribute among them.
         parts: the conditions on the parts of an index key, by the `id()` of the condition on it. They filter the rows
             of another index, because a row may lack the value of this one, if another program has not written it.
         implied: the `id()` of each condition on a part of the key. It filters no rows: the condition on the key does.
@@ -216,6 +217,7 @@ class _Expanded(NamedTuple):
 
     given: Sequence[Test]
     conditions: Sequence[Test]
+    equal: dict[str, Test]
     parts: dict[int, list[Test]]
     implied: set[int]
     refused: dict[str, InvalidValue]
@@ -224,9 +226,9 @@ class _Expanded(NamedTuple):
 def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None = None) -> _Expanded:
     """Add the conditions on derived attributes."""
     derived = schema.derived
-    if derived is None:
-        return _Expanded(conditions, conditions, {}, set(), {})
     equal = _equalities(conditions)
+    if derived is None:
+        return _Expanded(conditions, conditions, equal, {}, set(), {})
     stored = {name: test.operands[0] for name, test in equal.items()}
     named = schema.index(index)
     added: list[Test] = []
@@ -255,7 +257,8 @@ def _with_derived(schema: Schema, conditions: Sequence[Test], index: str | None 
             implied.update(map(id, tests))
         else:
             parts[id(added[-1])] = tests
-    return _Expanded(conditions, _without_wider([*added, *conditions], schema), parts, implied, refused)
+    expanded = _without_wider([*added, *conditions], schema)
+    return _Expanded(conditions, expanded, _equalities(expanded), parts, implied, refused)
 
 
 def _without_wider(conditions: Sequence[Test], schema: Schema) -> Sequence[Test]:
@@ -283,8 +286,7 @@ def _without_wider(conditions: Sequence[Test], schema: Schema) -> Sequence[Test]
 def _planned(schema: Schema, index: IndexPlan | None, expanded: _Expanded, chosen: Chosen) -> Plan:
     """Return the plan of the table or of an index. Conditions that were added for another index are left out."""
     partition, sort = ((schema.partition or "",), schema.sort) if index is None else (index.partition, index.sort)
-    equal = _equalities(expanded.conditions)
-    used = [equal[name] for name in partition]
+    used = [expanded.equal[name] for name in partition]
     values = tuple(test.operands[0] for test in used)
     condition = None
     if sort is not None:
