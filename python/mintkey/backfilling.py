@@ -147,11 +147,12 @@ class _Backfill:
             if self._on_progress is not None:
                 self._on_progress(BackfillProgress(self._seen, self._changed, self._after()))
         if self._failed:
-            raise self._incomplete(stopped=False) from self._failed[0][1]
+            raise self._incomplete()
         return self._changed
 
-    def _incomplete(self, *, stopped: bool) -> BatchIncomplete:
-        return batch_incomplete(self._schema.model, "item", self._changed, self._failed, stopped=stopped)
+    def _incomplete(self, stopped: BaseException | None = None) -> BatchIncomplete:
+        model = self._schema.model
+        return batch_incomplete(model, "item", self._changed, self._failed, stopped=stopped, model=model)
 
     def _request(self, segment: int) -> _core.Request:
         """Return the request for the next page of a segment."""
@@ -172,7 +173,7 @@ class _Backfill:
         except BatchIncomplete as error:
             self._failed += error.failed
             if error.stopped:
-                raise self._incomplete(stopped=True) from error.__cause__
+                raise self._incomplete(error.__cause__) from error.__cause__
 
     def _fill_row(self, row: Any) -> Operation[None]:
         """Write a row, if it still lacks a value."""

@@ -19,6 +19,7 @@ either::
     │   ├── UniqueViolation                  another item has the same unique value
     │   └── VersionConflict                  another writer changed the row first
     ├── BatchIncomplete                      some items of a batch failed
+    │   └── BatchStoreError (StoreError)     the store failed for at least one of them
     ├── TransactionCancelled                 a transaction wrote nothing
     ├── StoreError                           the store could not carry out the request: try again later
     │   ├── StoreUnavailable (ConnectionError)   the store cannot be reached or cannot work
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchIncomplete",
+    "BatchStoreError",
     "ConditionFailed",
     "ConfigurationError",
     "InternalError",
@@ -246,24 +248,6 @@ class BatchIncomplete(MintkeyError):
         self.stopped = stopped
 
 
-def batch_incomplete(
-    model: str, unit: str, written: int, failed: Sequence[tuple[Any, BaseException]], *, stopped: bool
-) -> BatchIncomplete:
-    """Return the exception of a batch of items or rows, of which some failed."""
-    rest = f"; the store failed, so later {unit}s were not tried" if stopped else ""
-    unknown = sum(getattr(error, "outcome", None) == "unknown" for _, error in failed)
-    result = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
-    return BatchIncomplete(
-        f"{model}: {len(failed)} of {written + len(failed)} {unit}s {result} "
-        f"(the first: {cause(failed[0][1]) if failed else 'none'}){rest}. "
-        f"`failed` lists each {unit} with its exception",
-        written=written,
-        failed=tuple(failed),
-        stopped=stopped,
-        model=model,
-    )
-
-
 class TransactionCancelled(MintkeyError):
     """A transaction wrote nothing, because of at least one of its items.
 
@@ -289,8 +273,22 @@ class StoreError(MintkeyError):
     outcome: Literal["not_applied", "unknown"] = "not_applied"
 
 
+class BatchStoreError(StoreError, BatchIncomplete):
+    """A `BatchIncomplete` in which the store failed for at least one item. Writing the failed items again may succeed.
+
+    It is caught by `except StoreError` and by `except BatchIncomplete`, and it is caused by the first `StoreError` of
+    `failed`. Other items of `failed` may have other exceptions, which the next attempt reports as `BatchIncomplete`.
+
+    Attributes:
+        outcome: `"unknown"` if that of at least one failed item is unknown.
+    """
+
+
 class StoreUnavailable(StoreError, ConnectionError):
-    """The store cannot be reached or cannot work."""
+    """The store cannot be reached or cannot work.
+
+    A missing folder of a SQLite file counts too: its volume may be mounted later, and then the same store works.
+    """
 
 
 class StoreTimeout(StoreError, TimeoutError):
@@ -315,6 +313,40 @@ class InternalError(MintkeyError, SystemError):
     """
 
     outcome: Literal["unknown"] = "unknown"
+
+
+def batch_incomplete(
+    subject: str,
+    unit: str,
+    written: int,
+    failed: Sequence[tuple[Any, BaseException]],
+    *,
+    stopped: BaseException | None = None,
+    model: str | None = None,
+) -> BatchIncomplete:
+    """Return the exception of a batch or pipeline: some of its items failed, or the failure `stopped` ended it."""
+    errors = [error for _, error in failed]
+    failure = stopped or next((error for error in errors if isinstance(error, StoreError)), None)
+    first = errors[0] if errors else failure
+    shown = f"the first: {cause(first)}"
+    if failure is not None and failure is not first:
+        shown += f"; of the store: {cause(failure)}"
+    unknown = sum(getattr(error, "outcome", None) == "unknown" for error in errors)
+    result = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
+    rest = f"; the store failed, so later {unit}s were not tried" if stopped else ""
+    error = (BatchIncomplete if failure is None else BatchStoreError)(
+        f"{subject}: {len(failed)} of {written + len(failed)} {unit}s {result} ({shown}){rest}. "
+        f"`failed` lists each {unit} with its exception",
+        written=written,
+        failed=tuple(failed),
+        stopped=stopped is not None,
+        model=model,
+        store=getattr(failure, "store", None),
+    )
+    error.__cause__ = failure or first
+    if isinstance(error, BatchStoreError) and unknown:
+        error.outcome = "unknown"
+    return error
 
 
 #: The exceptions by which an attribute type or a value reports that the value cannot be converted.

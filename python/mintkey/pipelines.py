@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from mintkey.errors import (
-    BatchIncomplete,
     ConfigurationError,
     MintkeyError,
     StoreUnavailable,
+    batch_incomplete,
     cause,
     shortened,
 )
@@ -298,12 +298,12 @@ def _outcome(writes: list[_Write]) -> int:
     written = len(writes) - len(failed)
     if failed:
         models = {write.schema.model for write in writes}
-        raise BatchIncomplete(
-            f"{len(failed)} of {len(writes)} writes of a pipeline failed (the first: {cause(failed[0][1])}). "
-            "`failed` lists each item with its exception",
-            written=written,
-            failed=tuple(failed),
-            stopped=any(isinstance(error, STORE_FAILURES) for _, error in failed),
+        raise batch_incomplete(
+            "a pipeline",
+            "write",
+            written,
+            failed,
+            stopped=next((error for _, error in failed if isinstance(error, STORE_FAILURES)), None),
             model=models.pop() if len(models) == 1 else None,
-        ) from failed[0][1]
+        )
     return written

@@ -29,6 +29,7 @@ from mintkey.errors import (
     nearest,
     shortened,
 )
+from mintkey.operations.suspended import store_failure
 from mintkey.results.cursors import Cursors
 from mintkey.stores import Store
 
@@ -296,6 +297,7 @@ class RawTable:
             except StoreError as error:
                 stopped = error
                 outcomes = [error] * len(items)
+            stopped = stopped or store_failure(self._store, zip(kept, outcomes, strict=True))
             for row, outcome in zip(kept, outcomes, strict=True):
                 if outcome is None:
                     written += 1
@@ -304,7 +306,7 @@ class RawTable:
                 else:
                     failed.append((row, outcome))
         if failed:
-            raise batch_incomplete(self.name, "row", written, failed, stopped=stopped is not None) from failed[0][1]
+            raise batch_incomplete(self.name, "row", written, failed, stopped=stopped, model=self.name)
         return PutReport(written, skipped)
 
 

@@ -152,7 +152,8 @@ class Store:
         return self._core.largest_batch if self._limits is None else 1
 
     def __repr__(self) -> str:
-        return f"<Store {self.url}>"
+        # A debugger may show a store whose URL was refused.
+        return f"<Store {self.url}>" if hasattr(self, "_core") else "<Store without a valid URL>"
 
     def ping(self) -> Ping:
         """Send a request to the server, and return how long it took and what server it is.

@@ -116,7 +116,7 @@ fn folders_are_named() {
     let fixture = Fixture::new();
     std::fs::remove_dir(fixture.folder.path()).unwrap();
     let (kind, message) = attempt(&fixture);
-    assert_eq!(kind, ErrorKind::Configuration);
+    assert_eq!(kind, ErrorKind::Unavailable(Outcome::NotApplied));
     assert!(message.contains("does not exist"), "{message}");
     // Once the folder exists, the same store works.
     std::fs::create_dir(fixture.folder.path()).unwrap();

@@ -17,11 +17,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core
-from mintkey.errors import MintkeyError, batch_incomplete, shortened
+from mintkey.errors import StoreError, batch_incomplete, shortened
 from mintkey.instance_state import is_untouched
 from mintkey.monitoring import check_callback
 from mintkey.operations import arguments, item_operations
-from mintkey.operations.suspended import CHUNK, STORE_FAILURES, SuspendedWrite, failures, finish
+from mintkey.operations.suspended import CHUNK, SuspendedWrite, failures, finish, store_failure
 from mintkey.stores import store_of
 
 if TYPE_CHECKING:
@@ -180,9 +180,10 @@ def write(
     total = sized(items)
     done = written = 0
     failed: list[tuple[Any, BaseException]] = []
-    size = _Size(store_of(schema).largest_batch, _AWAITED_SECONDS if awaiting else _SECONDS)
+    store = store_of(schema)
+    size = _Size(store.largest_batch, _AWAITED_SECONDS if awaiting else _SECONDS)
     chunk: _Chunk | None = None
-    stopped: MintkeyError | None = None
+    stopped: StoreError | None = None
     source_failure: list[BaseException] = []
     try:
         while stopped is None and not source_failure:
@@ -192,9 +193,10 @@ def write(
             chunk = _Chunk(chunk_items)
             try:
                 yield from _write_chunk(schema, chunk, operation, prepare)
-            except STORE_FAILURES as error:
+            except StoreError as error:
                 stopped = error
             not_written = failures(chunk.suspended, stopped)
+            stopped = stopped or store_failure(store, not_written)
             failed.extend(not_written)
             written += len(chunk_items) - len(not_written)
             before, done = done, done + len(chunk_items)
@@ -207,10 +209,8 @@ def write(
         raise
     if source_failure and (stopped is None or not isinstance(source_failure[0], Exception)):
         raise source_failure.pop()
-    if stopped is not None:
-        raise batch_incomplete(schema.model, "item", written, failed, stopped=True) from stopped
-    if failed:
-        raise batch_incomplete(schema.model, "item", written, failed, stopped=False) from failed[0][1]
+    if stopped is not None or failed:
+        raise batch_incomplete(schema.model, "item", written, failed, stopped=stopped, model=schema.model)
     return written
 
 

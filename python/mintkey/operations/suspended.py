@@ -11,14 +11,14 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
-from mintkey.errors import MintkeyError, StoreTimeout, StoreUnavailable, raised_by_signal_handler
+from mintkey.errors import MintkeyError, StoreError, StoreTimeout, StoreUnavailable, raised_by_signal_handler
 
 if TYPE_CHECKING:
     from weakref import ReferenceType
 
     from mintkey.definitions.schema import Schema
     from mintkey.instance_state import State
-    from mintkey.stores import Operation
+    from mintkey.stores import Operation, Store
 
 __all__ = [
     "CHUNK",
@@ -29,6 +29,7 @@ __all__ = [
     "finish",
     "resume_all",
     "resume_each",
+    "store_failure",
 ]
 
 #: The maximum number of writes in one joined request.
@@ -199,6 +200,12 @@ def finish(schema: Schema, writes: list[SuspendedWrite]) -> Operation[None]:
             yield from resume_all([(joined, error)])
             raise
         yield from resume_all([(joined, reply)])
+
+
+def store_failure(store: Store, outcomes: Iterable[tuple[Any, object]]) -> StoreError | None:
+    """Return the first failure after which this store gets no further writes. A hook may report another store's."""
+    errors = (error for _, error in outcomes if isinstance(error, STORE_FAILURES))
+    return next((error for error in errors if error.store == store.url), None)
 
 
 def failures(writes: Iterable[SuspendedWrite], stopped: BaseException | None = None) -> list[tuple[Any, BaseException]]:

@@ -113,9 +113,11 @@ fn no_folder(config: &Config, path: &Path, error: io::Error) -> Error {
                  use another folder"
             ),
         ),
-        io::ErrorKind::NotFound => Error::configuration(format!(
-            "{address}: the folder {folder} does not exist: create it first"
-        )),
+        // A volume may be mounted later.
+        io::ErrorKind::NotFound => Error::new(
+            ErrorKind::Unavailable(Outcome::NotApplied),
+            format!("{address}: the folder {folder} does not exist: create it, or mount its volume"),
+        ),
         io::ErrorKind::NotADirectory => Error::configuration(format!(
             "{address}: {folder} is not a folder: name a file in one"
         )),
