@@ -105,11 +105,11 @@ impl Keyspace {
             .unwrap_or_else(|| slots::group_of_bytes(value))
     }
 
-    /// The slot groups that a table uses.
-    pub fn slot_groups_of(&self, table: &Table) -> Range<u8> {
+    /// The slot groups that a table uses, in order.
+    pub fn slot_groups_of(&self, table: &Table) -> Vec<u8> {
         match self.only_group(table) {
-            Some(group) => group..group + 1,
-            None => self.slot_groups(),
+            Some(group) => vec![group],
+            None => self.slot_groups().collect(),
         }
     }
 

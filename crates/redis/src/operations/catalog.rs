@@ -107,7 +107,6 @@ impl OperationContext<'_> {
     /// The layouts of a table in all slot groups that it uses, in order.
     pub async fn all_layouts(&self, table: &Arc<Table>) -> Result<Vec<Arc<Layout>>> {
         let slot_groups = self.store.config.keyspace.slot_groups_of(table);
-        let slot_groups: Vec<u8> = slot_groups.collect();
         self.layouts(table, &slot_groups).await
     }
 
@@ -324,7 +323,7 @@ impl OperationContext<'_> {
             return Ok(false);
         }
         if keyspace.clustered {
-            let slot_groups: Vec<u8> = keyspace.slot_groups_of(table).collect();
+            let slot_groups = keyspace.slot_groups_of(table);
             let mut replies = self
                 .channel
                 .send(self.entry_calls(table, &slot_groups))

@@ -22,24 +22,21 @@ impl OperationContext<'_> {
     /// Gets an item.
     pub async fn get(&self, get: &Get) -> Result<Reply> {
         get.table.check_key(&get.key)?;
-        let (layout, mut replies) = loop {
-            let slot_group = self
-                .store
-                .config
-                .keyspace
-                .slot_group(&get.table, &get.key.partition);
-            let layout = self.layout_to_read(&get.table, slot_group).await?;
-            let call = layout.read_call(&get.key);
-            let layouts = std::slice::from_ref(&layout);
-            if let Some(replies) = self.send_with_epochs(layouts, vec![call]).await? {
-                break (layout, replies);
+        let keyspace = &self.store.config.keyspace;
+        let slot_group = keyspace.slot_group(&get.table, &get.key.partition);
+        let (layouts, mut replies) = loop {
+            let layouts = self.layouts_to_read(&get.table, &[slot_group]).await?;
+            let call = layouts[0].read_call(&get.key);
+            if let Some(replies) = self.send_with_epochs(&layouts, vec![call]).await? {
+                break (layouts, replies);
             }
         };
+        let layout = &layouts[0];
         let reply = replies.pop().unwrap_or(resp::Value::Nil);
         let mut decoder = json::Decoder::default();
         let found = decode_item(reply, &get.table, &get.key, &mut decoder)
             .map_err(|error| error.at(&get.key))?;
-        let found = self.unless_expired(&layout, &get.key, found).await?;
+        let found = self.unless_expired(layout, &get.key, found).await?;
         Ok(Reply::Item(found.map(|mut item| {
             layout.table.project(&mut item, get.attributes.as_deref());
             item
@@ -131,13 +128,11 @@ impl OperationContext<'_> {
         let table = &query.table;
         // A partition is in one slot group, and so are its index entries.
         let keyspace = &self.store.config.keyspace;
-        let layouts = match ranges::partition(table, query) {
-            Some(partition) => {
-                let slot_group = keyspace.slot_group(table, partition);
-                vec![self.layout_to_read(table, slot_group).await?]
-            }
-            None => self.all_layouts_to_read(table).await?,
+        let slot_groups = match ranges::partition(table, query) {
+            Some(partition) => vec![keyspace.slot_group(table, partition)],
+            None => keyspace.slot_groups_of(table),
         };
+        let layouts = self.layouts_to_read(table, &slot_groups).await?;
         if key.index.is_some() && self.build_indexes(&layouts, key.index).await? {
             return Ok(None);
         }
@@ -158,7 +153,8 @@ impl OperationContext<'_> {
 
     async fn scan_page(&self, scan: &Scan) -> Result<Option<Page>> {
         scan.check()?;
-        let mut layouts = self.all_layouts_to_read(&scan.table).await?;
+        let slot_groups = self.store.config.keyspace.slot_groups_of(&scan.table);
+        let mut layouts = self.layouts_to_read(&scan.table, &slot_groups).await?;
         let table = Arc::clone(&layouts[0].table);
         let range = ranges::of_scan(scan);
         let mut segment = scan.segment.filter(|(_, segments)| *segments > 1);
@@ -182,28 +178,9 @@ impl OperationContext<'_> {
         reader.read(&layouts, range).await
     }
 
-    /// The layout of a table in a slot group, for a read.
-    pub async fn layout_to_read(&self, table: &Arc<Table>, slot_group: u8) -> Result<Arc<Layout>> {
-        loop {
-            if let Some(layout) = self.cached_layout(table, slot_group)? {
-                return Ok(layout);
-            }
-            if let Some(layout) = self.layouts_to_read(table, &[slot_group]).await?.pop() {
-                return Ok(layout);
-            }
-        }
-    }
-
-    /// The layouts of a table in all slot groups that it uses, in order, for a read.
-    async fn all_layouts_to_read(&self, table: &Arc<Table>) -> Result<Vec<Arc<Layout>>> {
-        let slot_groups = self.store.config.keyspace.slot_groups_of(table);
-        let slot_groups: Vec<u8> = slot_groups.collect();
-        self.layouts_to_read(table, &slot_groups).await
-    }
-
     /// The layouts of a table in these slot groups, for a read. A server that takes no writes, such as a replica, cannot
     /// add a slot group to the catalog: there are no rows in it, and its layout has no epoch.
-    async fn layouts_to_read(
+    pub async fn layouts_to_read(
         &self,
         table: &Arc<Table>,
         slot_groups: &[u8],

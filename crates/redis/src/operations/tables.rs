@@ -51,7 +51,8 @@ impl OperationContext<'_> {
             return Ok(Reply::Described(None));
         };
         let table = entry.table;
-        let counts = keyspace.slot_groups_of(&table).map(|slot_group| {
+        let slot_groups = keyspace.slot_groups_of(&table).into_iter();
+        let counts = slot_groups.map(|slot_group| {
             Call::on(slot_group, "ZCARD").arg(keyspace.row_set(name, slot_group))
         });
         let mut rows = 0;

@@ -162,11 +162,11 @@ impl OperationContext<'_> {
         let keyspace = &self.store.config.keyspace;
         let group = keyspace.marker_group(&get.table, &value.encoded);
         loop {
-            let layout = self.layout_to_read(&get.table, group).await?;
+            let layouts = self.layouts_to_read(&get.table, &[group]).await?;
+            let layout = &layouts[0];
             get.declaration(&layout.table)?;
-            let call = marker_call(&layout, &value.name, &value.encoded);
-            let layouts = std::slice::from_ref(&layout);
-            let Some(mut replies) = self.send_with_epochs(layouts, vec![call]).await? else {
+            let call = marker_call(layout, &value.name, &value.encoded);
+            let Some(mut replies) = self.send_with_epochs(&layouts, vec![call]).await? else {
                 continue;
             };
             let reply = checked(replies.pop().unwrap_or(Value::Nil), &layout.table)?;
@@ -178,13 +178,13 @@ impl OperationContext<'_> {
             let taken = TakenValue { value, marker };
             let holder = match layout.markers {
                 MarkerLocation::Distributed => {
-                    self.distributed_holder(&layout, &get.table, &taken).await?
+                    self.distributed_holder(layout, &get.table, &taken).await?
                 }
                 MarkerLocation::None | MarkerLocation::WithRows => {
                     let holder = layout
                         .key_of(&taken.marker)
                         .ok_or_else(|| damaged_marker(&layout.table))?;
-                    self.holder(&layout, &holder, &taken).await?
+                    self.holder(layout, &holder, &taken).await?
                 }
             };
             match holder {
