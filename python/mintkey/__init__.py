@@ -15,10 +15,9 @@
 `help(mintkey.errors)` the exceptions, and `help(mintkey.connect)` the URLs of stores.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING
+# Nothing is imported here: the command cannot report Ctrl-C in one line until this module is loaded. For type checkers,
+# this name is always true.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from mintkey.attributes import Attr as Attr
@@ -169,10 +168,12 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
+        from importlib import import_module
+
         if name == "__version__":
-            value = importlib.import_module("mintkey._core").VERSION
+            value = import_module("mintkey._core").VERSION
         elif name in _MODULE_OF:
-            value = getattr(importlib.import_module(f"mintkey.{_MODULE_OF[name]}"), name)
+            value = getattr(import_module(f"mintkey.{_MODULE_OF[name]}"), name)
         else:
             raise AttributeError(f"module 'mintkey' has no attribute {name!r}")
         globals()[name] = value

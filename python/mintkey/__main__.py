@@ -1,5 +1,8 @@
 """`python -m mintkey` is the command `mintkey`."""
 
-from mintkey.cli import main
+try:
+    from mintkey.cli import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 main()

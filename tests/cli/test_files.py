@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.cli.conftest import LINES, counted
+
+from mintkey.cli.endings import UsageError
+from mintkey.cli.files import written_file
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
@@ -32,6 +36,56 @@ def test_a_failed_export_leaves_the_old_file(orders, tmp_path):
     assert orders("export", "nothing", str(file)).code == 2
     assert file.read_text() == "old"
     assert not (tmp_path / "rows.jsonl.partial").exists()
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_two_exports_to_one_file_do_not_mix(orders, tmp_path, name):
+    file = tmp_path / name
+    file.write_text("old")
+    link = tmp_path / "link"
+    link.symlink_to(name)
+    with written_file(str(file)) as first:
+        first.write(b"first\n")
+        first.flush()
+        for other in (file, link):
+            ended = orders("export", "orders", str(other))
+            assert (ended.out, ended.code) == ("", 2)
+            assert f"{name}.partial: another command writes this file: wait until it has ended" in ended.err
+        assert file.read_text() == "old"
+    packed = file.read_bytes()
+    assert (gzip.decompress(packed) if name.endswith(".gz") else packed) == b"first\n"
+    assert orders("export", "orders", str(file)).code == 0
+
+
+def test_an_export_that_was_killed_does_not_stop_the_next_one(orders, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    (tmp_path / "rows.jsonl.partial").write_text("a half of a row" * 1_000)
+    assert orders("export", "orders", str(file)).code == 0
+    assert len(file.read_bytes().splitlines()) == len(LINES) + 2
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_exports_that_follow_each_other_at_once_each_write_a_whole_file(url, tmp_path):
+    file = tmp_path / "rows.jsonl"
+
+    def export(number):
+        done = 0
+        while done < 50:
+            try:
+                with written_file(str(file)) as opened:
+                    opened.write(f"{number}\n".encode() * 100)
+                    opened.flush()
+                    opened.write(f"{number}\n".encode() * 100)
+            except UsageError:
+                continue
+            lines = file.read_text().splitlines()
+            assert len(lines) == 200
+            assert len(set(lines)) == 1
+            done += 1
+
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(export, range(3))) == [None] * 3
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_an_export_keeps_a_link_and_the_permissions_of_its_file(orders, tmp_path):

@@ -27,6 +27,31 @@ def test_slow_modules_are_not_loaded_by_the_import(statement):
     assert loaded & LATER == set()
 
 
+def test_the_command_imports_nothing_before_it_reports_ctrl_c():
+    program = "import sys; before = set(sys.modules); import mintkey.cli; print(*set(sys.modules) - before)"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert set(told.stdout.split()) <= {"__future__", "errno", "io", "mintkey", "mintkey.cli", "os"}
+
+
+#: Runs a module as the command, and raises what Ctrl-C raises when another one is imported.
+INTERRUPTED = """
+import runpy, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[2]:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("module", "told"), [("mintkey.cli", ""), ("mintkey.cli.endings", "mintkey: interrupted\n")])
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(module, told):
+    command = [sys.executable, "-c", INTERRUPTED, "mintkey", module]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", told, 130)
+
+
 def test_type_checkers_can_read_every_name_that_the_package_exports():
     body = ast.parse(Path(mintkey.__file__).read_text(encoding="utf-8")).body
     listed = next(

@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import sys
-from contextlib import suppress
 
 __all__ = ["main"]
 
@@ -24,6 +23,8 @@ def main(arguments: list[str] | None = None) -> None:
         with signals_interrupt():
             code = _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
+        from contextlib import suppress
+
         with suppress(OSError):
             print("mintkey: interrupted", file=sys.stderr, flush=True)
         code = 130
@@ -72,6 +73,8 @@ def _open_streams() -> None:
 
 def _discard_unwritable() -> None:
     """Discard what cannot be written any more: Python would report it at its end, with another exit code."""
+    from contextlib import suppress
+
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

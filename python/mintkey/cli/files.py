@@ -6,6 +6,7 @@ Compressed files and streams are recognized when they are read.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import os
 import stat
@@ -14,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
+from mintkey.cli.endings import UsageError
 from mintkey.errors import MintkeyError
 
 if TYPE_CHECKING:
@@ -31,33 +33,73 @@ _COMPRESSED = b"\x1f"
 
 @contextlib.contextmanager
 def written_file(name: str) -> Iterator[IO[bytes]]:
-    """Open a file to be written. It appears under its name when it is complete."""
+    """Open a file to be written. It appears under its name when it is complete.
+
+    Raises:
+        UsageError: another command writes the file.
+    """
     if name == "-":
         with _named("standard output"):
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
     replaced = _replaced(name)
-    partial = name if replaced is None else f"{replaced}.partial"
+    with _named(name), contextlib.ExitStack() as opened:
+        if replaced is None:
+            file: IO[bytes] = opened.enter_context(open(name, "wb"))  # noqa: PTH123 - the name may be a descriptor's
+        else:
+            file = opened.enter_context(_replacing(replaced))
+        if name.endswith(".gz"):
+            # Without a name and a time, equal rows give equal files.
+            compressed = opened.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
+            file = cast("IO[bytes]", compressed)
+        yield file
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of another one at the end, with its permissions."""
+    partial = f"{path}.partial"
+    lock = _locked(partial)
     try:
-        with _named(name):
-            with open(partial, "wb") as file:  # noqa: PTH123 - the name may be that of a descriptor
-                if replaced is not None:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.fchmod(file.fileno(), stat.S_IMODE(os.stat(replaced).st_mode))  # noqa: PTH116 - as above
-                if name.endswith(".gz"):
-                    # Without a name and a time, equal rows give equal files.
-                    with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
-                        yield cast("IO[bytes]", compressed)
-                else:
-                    yield file
-            if replaced is not None:
-                os.replace(partial, replaced)  # noqa: PTH105 - as above
+        # Another descriptor, because the lock lasts until the file has its name.
+        with open(os.dup(lock), "wb") as file:  # noqa: PTH123
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(lock, stat.S_IMODE(os.stat(path).st_mode))  # noqa: PTH116 - as above
+            yield file
+        os.replace(partial, path)  # noqa: PTH105 - as above
     except BaseException:
-        if replaced is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(partial)  # noqa: PTH108 - as above
+        with contextlib.suppress(OSError):
+            os.unlink(partial)  # noqa: PTH108 - as above
         raise
+    finally:
+        os.close(lock)
+
+
+def _locked(path: str) -> int:
+    """Open and lock an empty file. A file that is left of a command that was killed is emptied."""
+    while True:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                _lock(file, path)
+            with contextlib.suppress(FileNotFoundError):
+                # Otherwise the command that had the lock has renamed or removed the file meanwhile.
+                if os.path.samestat(os.fstat(file), os.stat(path)):  # noqa: PTH116 - as above
+                    os.ftruncate(file, 0)
+                    return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _lock(file: int, path: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        reason = "another command writes this file: wait until it has ended, or name another file"
+        raise UsageError(f"{path}: {reason}") from None
 
 
 @contextlib.contextmanager
