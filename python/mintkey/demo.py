@@ -17,7 +17,7 @@ from datetime import timedelta
 from urllib.parse import unquote
 
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
-from mintkey.errors import MintkeyError
+from mintkey.errors import MintkeyError, needs
 from mintkey.generators import AutoGenerate, auto, parse
 from mintkey.model import Model
 from mintkey.model_config import ModelConfig
@@ -33,9 +33,7 @@ try:
 except ModuleNotFoundError as missing:
     if missing.name is None or missing.name.partition(".")[0] != "rich":
         raise
-    raise SystemExit(
-        "The demo draws with rich, which is not installed. Install it: pip install 'mintkey[cli]'"
-    ) from None
+    raise SystemExit(needs("mintkey.demo", "rich", "cli")) from None
 
 _URL = "sqlite:///mintkey-demo.db"
 _MANY = 1_000

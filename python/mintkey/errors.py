@@ -384,6 +384,11 @@ def shortened(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
+def needs(user: str, package: str, extra: str) -> str:
+    """Return the message for a package that is not installed. The extra of mintkey installs it."""
+    return f"{user} needs the package {package}: pip install 'mintkey[{extra}]'"
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """Return the question whether the most similar of the known names was meant, for a message; empty if none is."""
     import difflib  # loaded only for errors

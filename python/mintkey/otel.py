@@ -17,15 +17,14 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from mintkey._core import VERSION
+from mintkey.errors import needs
 from mintkey.monitoring import Observer, RequestRecord, observers_of_all_stores
 
 try:
     from opentelemetry.metrics import Histogram, MeterProvider, get_meter
     from opentelemetry.trace import SpanKind, StatusCode, Tracer, TracerProvider, get_tracer, set_span_in_context
 except ImportError as error:
-    raise ImportError(
-        "mintkey.otel needs the package opentelemetry-api: pip install 'mintkey[otel]'", name=error.name
-    ) from error
+    raise ImportError(needs("mintkey.otel", "opentelemetry-api", "otel"), name=error.name) from error
 
 __all__ = ["instrument", "uninstrument"]
 

@@ -108,6 +108,18 @@ async def release(posted: Release) -> Release:
     return posted
 
 
+class Account(Model):
+    model_config = ModelConfig(table="fastapi-accounts")
+    pk = StringAttribute(partition_key=True, template="U#{mail}", alias="key")
+    mail = StringAttribute(required=True, alias="e-mail")
+
+
+@app.post("/accounts")
+async def account(posted: Account) -> Account:
+    await posted.asave()
+    return posted
+
+
 @dataclasses.dataclass
 class Shape:
     area: Decimal
@@ -251,6 +263,9 @@ async def test_wrong_bodies_name_the_attribute(client):
         ("/releases", f'{{"app": "{"a" * 2050}", "number": 1}}', ["pk"], "a partition key of 2054 bytes is too long"),
         ("/releases", '{"app": "a", "number": NaN}', ["number"], "NaN and infinity cannot be stored"),
         ("/releases", '{"app": "a", "number": 1, "notes": {"a": NaN}}', ["notes"], "NaN and infinity cannot be stored"),
+        ("/accounts", '{"e-mail": ""}', ["e-mail"], "empty"),
+        ("/accounts", '{"mail": ""}', ["mail"], "empty"),
+        ("/accounts", f'{{"e-mail": "{"a" * 2050}"}}', ["key"], "a partition key of 2052 bytes is too long"),
         ("/tags", '{"name": ""}', ["name"], "a sort key must not be empty"),
         ("/tags", f'{{"name": "{"a" * 1025}"}}', ["name"], "a sort key of 1025 bytes is too long"),
     ],

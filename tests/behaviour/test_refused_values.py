@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 from tests.behaviour.test_values import Every, Level
 
 from mintkey import Model, ModelConfig
-from mintkey.attributes import JSONAttribute, StringAttribute
+from mintkey.attributes import Attribute, JSONAttribute, ListAttribute, MapAttribute, StringAttribute
 from mintkey.errors import InvalidValue
 
 UTC = timezone.utc
@@ -95,6 +98,81 @@ async def test_what_cannot_be_stored_is_refused_by_name(do, name, value):
         await do.update(stored, **{name: value})
     assert stored.to_dict() == {"pk": "a", "text": "kept"}
     assert await do.get(Every, pk="a") == stored
+
+
+@dataclasses.dataclass
+class Priced:
+    price: Decimal | None = None
+    several: dict[str, Decimal] = dataclasses.field(default_factory=dict)
+
+
+class Loose(Model):
+    model_config = ModelConfig(table="loose-values")
+    pk = StringAttribute(partition_key=True)
+    anything: Any = Attribute()
+    things = ListAttribute()
+    lists = ListAttribute(of=list)
+    data = MapAttribute()
+    json = JSONAttribute()
+    price = JSONAttribute(Decimal)
+    distinct = JSONAttribute(set[Decimal])
+    pair = JSONAttribute(tuple[Decimal, ...])
+    priced = JSONAttribute(Priced)
+    mapped = MapAttribute(Priced)
+    prices = ListAttribute(of=JSONAttribute(Decimal))
+
+
+INFINITY = Decimal("Infinity")
+
+
+async def test_what_no_save_takes_has_no_json_and_is_not_valid(do):
+    tuples: list[tuple[str, Any]] = [
+        ("anything", (1,)),
+        ("anything", {"a": [(1,)]}),
+        ("things", (1,)),
+        ("things", [(1,)]),
+        ("lists", [(1,)]),
+        ("data", {"a": (1,)}),
+        ("json", (1,)),
+        ("json", {"a": (1,)}),
+    ]
+    infinite: list[tuple[str, Any]] = [
+        ("json", [float("inf")]),
+        ("price", INFINITY),
+        ("price", Decimal("NaN")),
+        ("distinct", {-INFINITY}),
+        ("pair", (Decimal(1), INFINITY)),
+        ("priced", Priced(INFINITY)),
+        ("priced", Priced(several={"a": Decimal("sNaN")})),
+        ("mapped", Priced(INFINITY)),
+        ("prices", [INFINITY]),
+    ]
+    for name, value in tuples + infinite:
+        item = Loose(pk="a", **{name: value})
+        for convert in (item.to_json, lambda item=item: item.to_dict(mode="json")):
+            with pytest.raises(InvalidValue, match=rf"Loose\.{name}"):
+                convert()
+        with pytest.raises(PydanticSerializationError, match=rf"Loose\.{name}"):
+            item.model_dump(mode="json")
+        with pytest.raises(ValidationError):
+            Loose.model_validate({"pk": "a", name: value})
+        with pytest.raises(InvalidValue, match="tuple" if (name, value) in tuples else "infinity"):
+            await do.save(item)
+    assert await do.count(Loose) == 0
+
+
+async def test_infinity_that_an_earlier_version_stored_is_read_and_kept(do):
+    class Text(Model):
+        model_config = ModelConfig(table="loose-values")
+        pk = StringAttribute(partition_key=True)
+        price = StringAttribute()
+
+    await do.save(Text(pk="old", price='"Infinity"'))
+    old = await do.get(Loose, pk="old")
+    assert old.price == INFINITY
+    old.data = {"a": 1}
+    await do.save(old)
+    assert (await do.get(Text, pk="old")).price == '"Infinity"'
 
 
 async def test_an_item_that_is_too_large_names_its_largest_attributes(do):

@@ -56,3 +56,37 @@ else:
 def test_dataclasses_need_no_pydantic():
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+METHODS = """
+import sys
+sys.modules["pydantic"] = None
+from mintkey import Model
+from mintkey.attributes import StringAttribute
+from mintkey.pydantic import Ulid
+
+class Order(Model):
+    pk = StringAttribute(partition_key=True)
+
+order = Order(pk="a")
+assert Order.from_json(order.to_json()).to_dict() == order.to_dict(mode="json")
+calls = (
+    order.model_dump,
+    lambda: Order.model_validate({"pk": "a"}),
+    lambda: Order.model_validate_json("{}"),
+    lambda: Order.__get_pydantic_core_schema__(Order, None),
+)
+for call in calls * 2:
+    try:
+        call()
+    except ImportError as error:
+        assert "pip install 'mintkey[pydantic]'" in str(error), error
+        assert error.name == "pydantic"
+    else:
+        raise AssertionError
+"""
+
+
+def test_methods_of_pydantic_say_what_to_install():
+    done = subprocess.run([sys.executable, "-c", METHODS], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -331,6 +331,13 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
         """Return the encoded value. Raises `ValueError` or `TypeError` with the reason if it is invalid."""
         return value
 
+    def _checked(self, value: Any, label: str | None = None, part: Literal["partition", "sort"] | None = None) -> Any:
+        """Return the encoded value in its stored type. Raises an error for a value that a save would refuse."""
+        encoded = self.encode(value)
+        # The core takes a tuple for a list, because attributes of tuples encode their values as tuples.
+        is_loose = self.kind == "list" and isinstance(encoded, tuple) and not self.converts
+        return _core.checked("any" if is_loose else self.kind, label, encoded, part)
+
     def decode(self, stored: Any) -> Any:
         """Return the value of an encoded value. It is called for the `stored_types`."""
         return stored
@@ -421,7 +428,7 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
             default = self.new_default()
             # Fields report such a default at the save. Compressing or encrypting one takes long, or a key.
             if not self.is_field and self.tests != "existence":
-                _core.checked(self.kind, self._label, self.encode(default))
+                self._checked(default, self._label)
             problem = self.refusal(default)
             if problem is not None:
                 raise problem

@@ -23,11 +23,10 @@ from typing import Any
 from mintkey.attributes.comparing import Misfit, at, difference, ignored_entry, is_model, path_of
 from mintkey.attributes.iso import parse_iso
 from mintkey.attributes.reading import NUMBERS, check_type
-from mintkey.errors import CONVERSION_ERRORS, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, cause, needs, shortened
 
 #: Types whose values are plain already.
 _PLAIN = (str, int, bool, type(None), Any, object, list, dict)
-_REMEDY = "pip install 'mintkey[pydantic]', or use dataclasses, lists, dicts and plain values"
 
 
 class Structure:
@@ -398,6 +397,12 @@ def _decimal(plain: Any) -> Decimal:
         raise ValueError(f"{shortened(plain)} is not a number") from error
 
 
+def _finite(value: Decimal) -> Decimal:
+    if not value.is_finite():
+        raise ValueError("NaN and infinity cannot be stored")
+    return value
+
+
 def _unchanged(value: Any) -> Any:
     return value
 
@@ -409,7 +414,7 @@ _LEAVES: dict[Any, tuple[Callable[[Any], Any], Callable[[Any], Any], tuple[type,
     time: (time.isoformat, time.fromisoformat, (str,), "ISO 8601 text"),
     uuid.UUID: (str, uuid.UUID, (str,), "the text of UUIDs"),
     # JSON has the digits of a Decimal as text.
-    Decimal: (_unchanged, _decimal, (*NUMBERS, str), "numbers"),
+    Decimal: (_finite, _decimal, (*NUMBERS, str), "numbers"),
     bytes: (_unchanged, _unchanged, (bytes,), "binary"),
 }
 
@@ -493,7 +498,8 @@ class _Compiler:
         try:
             from pydantic import TypeAdapter
         except ImportError:
-            raise TypeError(f"{shortened(hint)} needs pydantic: {_REMEDY}") from None
+            remedy = needs(shortened(hint), "pydantic", "pydantic")
+            raise TypeError(f"{remedy}, or use dataclasses, lists, dicts and plain values") from None
         try:
             adapter = TypeAdapter(hint)
             # Types that cannot be validated are found now.

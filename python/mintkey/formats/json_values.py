@@ -255,7 +255,7 @@ class UntypedForm(Form):
     """Lists and maps whose elements are not declared."""
 
     def write(self, value: Any) -> Any:
-        return _tagged(self.attribute.encode(value))
+        return _tagged(self.attribute._checked(value))
 
     def dump(self, value: Any, dump: Callable[[Any], Any]) -> Any:
         """Return a value of Python that `read` takes for this one, not for JSON: names like `$B` have one more `$`."""
@@ -288,7 +288,7 @@ def _tagged(value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return {_escaped_name(name, value): at(name, _tagged, item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [at(index, _tagged, item) for index, item in enumerate(value)]
     if isinstance(value, (bytes, bytearray)):
         return {"$B": base64.b64encode(value).decode()}

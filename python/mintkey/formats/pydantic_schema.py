@@ -7,26 +7,18 @@ what is valid can be saved.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, cast
 
-from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
-from pydantic_core import (
-    CoreSchema,
-    InitErrorDetails,
-    PydanticCustomError,
-    PydanticSerializationError,
-    core_schema,
-)
-
-from mintkey import _core
 from mintkey.attributes import Attribute, VersionAttribute
-from mintkey.attributes.comparing import Misfit
-from mintkey.errors import CONVERSION_ERRORS, MintkeyError, cause, shortened
+from mintkey.attributes.comparing import Misfit, difference
+from mintkey.errors import CONVERSION_ERRORS, MintkeyError, cause, needs, shortened
 from mintkey.formats.json_values import (
     JSON_TYPES,
     BytesForm,
@@ -47,12 +39,25 @@ from mintkey.formats.json_values import (
     forms,
 )
 
-__all__ = ["HOW", "adapter", "core_schema_of", "titled"]
+try:
+    from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, Tag, TypeAdapter, ValidationError
+    from pydantic_core import (
+        CoreSchema,
+        InitErrorDetails,
+        PydanticCustomError,
+        PydanticSerializationError,
+        core_schema,
+    )
+except ImportError as error:
+    what = needs("The schema of a model, which model_dump() and model_validate() use,", "pydantic", "pydantic")
+    raise ImportError(f"{what}. to_dict(), to_json() and from_json() need none", name=error.name) from error
 
-#: The context in which values that a save generates are read instead of ignored.
-_STORED: Final = {"mintkey": "stored"}
+__all__ = ["HOW", "STORED", "adapter", "core_schema_of", "titled"]
+
+#: The context in which values that a save generates are read instead of ignored, and null is dumped for absent ones.
+STORED: Final = {"mintkey": "stored"}
 #: How dumped items are validated: nested models may have names or aliases.
-HOW: Final[Any] = {"context": _STORED, "by_alias": True, "by_name": True}
+HOW: Final[Any] = {"context": STORED, "by_alias": True, "by_name": True}
 
 Part: TypeAlias = Literal["partition", "sort"]
 _IGNORED: Final[Any] = object()
@@ -79,11 +84,12 @@ def core_schema_of(model: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     inputs, outputs = {}, {}
     for name, form in forms(schema).items():
         attribute = schema.attributes[name]
-        given, held = _Input(schema, attribute, form), _Output(schema, attribute, form)
+        declared = _Declared(schema, attribute, form)
+        given, held = _Input(declared), _Output(declared)
         alias = attribute.alias
         inputs[name] = core_schema.typed_dict_field(
             handler.generate_schema(Annotated[Any, given]),
-            required=given.is_required,
+            required=declared.is_required,
             validation_alias=None if alias is None else [[alias], [name]],
             serialization_alias=alias,
         )
@@ -146,11 +152,19 @@ def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
             if derived is not None:
                 derived.check(instance.__dict__)
         except CONVERSION_ERRORS as error:
-            raise _located(error, getattr(error, "attribute", None), given) from error
+            name = getattr(error, "attribute", None)
+            raise _located(error, None if name is None else _posted(model, name, given), given) from error
         return instance
 
     construct.__name__ = construct.__qualname__ = model.__name__  # for messages
     return construct
+
+
+def _posted(model: Any, name: str, given: Any) -> str:
+    """Return the name by which an object has an attribute: its alias, unless it has the other one."""
+    attribute = model.__mintkey_schema__.attributes.get(name)
+    alias = None if attribute is None else attribute.alias
+    return name if alias is None or (name in given and alias not in given) else alias
 
 
 def _located(error: Exception, attribute: str | None, given: Any) -> ValidationError:
@@ -203,8 +217,17 @@ class _Objects:
 
 
 def _dumped(instance: Any, dump: Callable[[dict[str, Any]], Any]) -> Any:
-    # An object of another class is left to pydantic, which warns.
-    return dump(_all_values(instance) if hasattr(instance, "__mintkey_schema__") else instance)
+    if not hasattr(instance, "__mintkey_schema__"):
+        return dump(instance)  # pydantic warns
+    try:
+        return dump(_all_values(instance))
+    except PydanticSerializationError as error:
+        # One item of a list is found by its key.
+        keys = instance.__mintkey_schema__.given_keys
+        given = [f"{name}={shortened(instance.__dict__[name])}" for name in keys if name in instance.__dict__]
+        if not given:
+            raise
+        raise PydanticSerializationError(f"{type(instance).__name__}({', '.join(given)}): {error}") from error
 
 
 def _all_values(instance: Any) -> dict[str, Any]:
@@ -221,12 +244,12 @@ def _all_values(instance: Any) -> dict[str, Any]:
 
 
 class _Declared:
-    """The annotation of an attribute for pydantic: what its declaration says of absent values."""
+    """What the declaration of an attribute says of absent values."""
 
     def __init__(self, schema: Any, attribute: Attribute[Any], form: Form) -> None:
         self.attribute = attribute
         self.form = form
-        self._part: Part | None = schema.part_of_key(attribute.name)
+        self.part: Part | None = schema.part_of_key(attribute.name)
         #: Whether the value comes from a strategy, the class or other attributes.
         self.is_generated = (
             attribute.minted is not None
@@ -234,49 +257,52 @@ class _Declared:
             or attribute.derived is not None
             or isinstance(attribute, VersionAttribute)
         )
-        self._has_default = attribute.default is not None or attribute.mints_at_init
-        self._is_demanded = attribute.required or attribute.name in schema.given_keys
+        #: Whether the value, or its text, is a part of a key, which is not empty.
+        self.is_in_key = self.part is not None or attribute.name in schema.given_keys
+        #: Whether no save is possible without a value.
+        self.is_demanded = attribute.required or attribute.discriminator or self.is_in_key
+        has_default = attribute.default is not None or attribute.mints_at_init
+        #: Whether a posted object must have a value.
+        self.is_required = self.is_demanded and not has_default and not self.is_generated
 
-    def _values(self, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return handler.generate_schema(Annotated[Any, _Values(self.attribute, self.form, self._part)])
 
-    @property
-    def is_required(self) -> bool:
-        """Whether a posted object must have a value."""
-        return self._is_demanded and not self._has_default and not self.is_generated
+class _Annotation:
+    """The annotation of an attribute for pydantic."""
 
-    @property
-    def is_always_present(self) -> bool:
-        """Whether each stored item has a value."""
-        return self._is_demanded or self._has_default or self.is_generated or isinstance(self.form, SetForm)
+    def __init__(self, declared: _Declared) -> None:
+        self._declared = declared
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        attribute, written = self.attribute, dict(handler(schema))
+        attribute, written = self._declared.attribute, dict(handler(schema))
         if attribute.description is not None:
             written["description"] = attribute.description
-        if self.is_generated:
+        if self._declared.is_generated:
             written["readOnly"] = True
         if attribute.has_constant_default:
-            written["default"] = self.form.write(attribute.new_default())
+            written["default"] = self._declared.form.write(attribute.new_default())
         return written
 
 
-class _Input(_Declared):
+class _Input(_Annotation):
     """An attribute in a posted object."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = self._values(handler)
-        if self.is_generated:
+        declared = self._declared
+        schema = handler.generate_schema(Annotated[Any, _Values(declared.attribute, declared.form, declared)])
+        if declared.is_generated:
             return core_schema.with_info_wrap_validator_function(_ignore, schema)
-        return schema if self.is_required else core_schema.nullable_schema(schema)
+        return schema if declared.is_demanded else core_schema.nullable_schema(schema)
 
 
-class _Output(_Declared):
+class _Output(_Annotation):
     """An attribute in the object of an item."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = self._values(handler)
-        return schema if self.is_always_present else core_schema.nullable_schema(schema)
+        declared = self._declared
+        schema = handler.generate_schema(Annotated[Any, _Values(declared.attribute, declared.form, declared)])
+        # An absent set is empty. All other values can be absent: in a row of an older class, or by an assignment.
+        is_present = declared.is_demanded or isinstance(declared.form, SetForm)
+        return schema if is_present else core_schema.nullable_schema(schema)
 
 
 def _ignore(given: Any, validate: Callable[[Any], Any], info: core_schema.ValidationInfo[Any]) -> Any:
@@ -285,39 +311,51 @@ def _ignore(given: Any, validate: Callable[[Any], Any], info: core_schema.Valida
     return _IGNORED
 
 
-def _is_stored(info: core_schema.ValidationInfo[Any]) -> bool:
+def _is_stored(info: core_schema.ValidationInfo[Any] | core_schema.SerializationInfo[Any]) -> bool:
     context = info.context
-    return isinstance(context, dict) and context.get("mintkey") == _STORED["mintkey"]
+    return isinstance(context, dict) and context.get("mintkey") == STORED["mintkey"]
 
 
 class _Values:
-    """The annotation of an attribute for pydantic: its values."""
+    """The annotation of an attribute, or of the elements of one, for pydantic: its values."""
 
-    def __init__(self, attribute: Attribute[Any], form: Form, part: Part | None = None) -> None:
+    def __init__(self, attribute: Attribute[Any], form: Form, declared: _Declared | None = None) -> None:
         self.attribute = attribute
         self.form = form
         #: The part of the key that the attribute is, if it is one.
-        self._part: Part | None = part
+        self._part: Part | None = None if declared is None else declared.part
+        self._is_never_empty = declared is not None and declared.is_in_key and not declared.is_generated
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # The parts of lists, maps and nested instances are dumped one by one.
-        dump: Any = None
-        if not isinstance(self.form, (ListForm, NestedForm)):
-            dump = core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True)
         return core_schema.with_info_wrap_validator_function(
-            self._validate, _inner(self.form, handler), serialization=dump
+            self._validate,
+            _inner(self.form, handler),
+            serialization=core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True),
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), **_json_type(self.form), **_limits(self.attribute, self.form)}
+        limits = _limits(self.attribute, self.form)
+        if self._is_never_empty and isinstance(self.form, TypedForm) and self.form.kind is str:
+            limits["minLength"] = max(1, limits.get("minLength", 1))
+        return {**handler(schema), **_json_type(self.form, handler.mode == "serialization"), **limits}
 
     def _dump(self, value: Any, dump: Callable[[Any], Any], info: core_schema.SerializationInfo[Any]) -> Any:
         if value is None:
+            # The schema of all values that can be absent is nullable, so that they do not come here.
+            if info.mode == "json" and not _is_stored(info):
+                raise PydanticSerializationError(
+                    f"{self.attribute._label} has no value, and the schema of a response demands one: save the "
+                    "instance with a value first, or leave it out with exclude_none=True"
+                )
             return None
+        # The parts of lists, maps and nested instances are dumped one by one.
+        if isinstance(self.form, (ListForm, NestedForm)):
+            return dump(value)
         if info.mode != "json":
             return self.form.dump(value, dump)
         try:
-            return self.form.write(value)
+            written = self.form.write(value)
+            return _as_declared(self.form, value, written, dump) if isinstance(self.form, StructuredForm) else written
         except CONVERSION_ERRORS as error:
             # pydantic adds no path to what its own functions raise.
             raise PydanticSerializationError(f"{self.attribute._label}: {cause(error)}") from error
@@ -337,9 +375,10 @@ class _Values:
                 value = _of_body(self.form, given, validate)
             else:
                 value = validate(given)
-            encoded = attribute.encode(value)
-            if attribute.tests != "existence":
-                _core.checked(attribute.kind, attribute._label, encoded, self._part)
+            if attribute.tests == "existence":
+                attribute.encode(value)
+            else:
+                attribute._checked(value, attribute._label, self._part)
             problem = attribute.problem(value)
         except ValidationError:
             raise
@@ -348,6 +387,16 @@ class _Values:
         if problem is not None:
             raise _located(problem, None, given)
         return value
+
+
+def _as_declared(form: StructuredForm, value: Any, written: Any, dump: Callable[[Any], Any]) -> Any:
+    """Return what pydantic dumps, as the schema says, if it is read as the same value; the `written` value if not."""
+    with contextlib.suppress(*CONVERSION_ERRORS):
+        fitted = form.attribute.fitted(value)
+        dumped = form.dump(fitted, dump)
+        if dumped == written or difference(fitted, form.read(dumped)) is None:
+            return dumped
+    return written
 
 
 def _reads(form: Form, given: Any) -> bool:
@@ -368,7 +417,7 @@ def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
             lambda: TypeAdapter(form.hint).validate_json(text, strict=True, by_alias=True, by_name=True),
             lambda: form.read(given),
         )
-        return _dumped_as(form, lambda value: form.write(value) == given, lambda: validate(given), ways)
+        return _dumped_as(form, given, lambda: validate(given), ways)
     try:
         return validate(given)
     except ValidationError:
@@ -382,10 +431,9 @@ def _of_body(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -
     """Return a value of a body. A body that was a response may have tagged values, such as the bytes of a dataclass."""
     plain = form.undumped(given)
     if plain == given:
-        return validate(given)
-    return _dumped_as(
-        form, lambda value: form.write(value) == given, lambda: validate(given), [lambda: validate(plain)]
-    )
+        with contextlib.suppress(ValidationError):
+            return validate(given)
+    return _dumped_as(form, given, lambda: validate(given), (lambda: validate(plain), lambda: form.read(given)))
 
 
 def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
@@ -398,19 +446,20 @@ def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -
         # A strict class takes no text for a time. But it is what `model_dump(mode="json")` returns.
         lambda: form.read(given),
     )
-
-    def is_dumped(value: Any) -> bool:
-        return bool(adapter.dump_python(value) == plain or form.write(value) == given)
-
-    return _dumped_as(form, is_dumped, lambda: validate(plain), ways)
+    return _dumped_as(form, given, lambda: validate(plain), ways)
 
 
-def _dumped_as(
-    form: StructuredForm,
-    is_dumped: Callable[[Any], bool],
-    validate: Callable[[], Any],
-    ways: Iterable[Callable[[], Any]],
-) -> Any:
+def _dumps(form: StructuredForm, value: Any) -> Iterator[Any]:
+    """Yield all dumps of a value."""
+    yield form.write(value)
+    adapter: TypeAdapter[Any] = TypeAdapter(form.hint)
+    for mode, by_alias in itertools.product(("python", "json"), (False, True)):
+        dump = functools.partial(adapter.dump_python, mode=cast("Any", mode), by_alias=by_alias)
+        with contextlib.suppress(*CONVERSION_ERRORS):
+            yield form.dump(value, dump)
+
+
+def _dumped_as(form: StructuredForm, given: Any, validate: Callable[[], Any], ways: Iterable[Callable[[], Any]]) -> Any:
     """Return the validated value. If its dump is another one, pydantic left out what no constructor takes."""
     problem, value = None, None
     try:
@@ -420,7 +469,7 @@ def _dumped_as(
     for way in (lambda: value, *ways) if problem is None else ways:
         with contextlib.suppress(*CONVERSION_ERRORS):
             other = form.attribute.fitted(way())
-            if is_dumped(other):
+            if given in _dumps(form, other):
                 return other
     if problem is not None:
         raise problem
@@ -451,18 +500,24 @@ def _element(form: ListForm, handler: GetCoreSchemaHandler) -> CoreSchema:
     return core_schema.nullable_schema(element) if form.element.attribute.keeps_none else element
 
 
-def _json_type(form: Form) -> dict[str, Any]:
-    """Return the JSON schema of the values that pydantic does not know."""
+#: The JSON schema of a Decimal that is written as text.
+_DIGITS = {"type": "string", "pattern": r"^-?\d+(\.\d+)?(E[+-]\d+)?$"}
+_NUMBER_OR_DIGITS = {"anyOf": [{"type": "number"}, _DIGITS]}
+
+
+def _json_type(form: Form, is_output: bool) -> dict[str, Any]:
+    """Return the JSON schema of the values that pydantic does not know, or writes in another way."""
     if isinstance(form, BytesForm):
         return {"type": "string", "contentEncoding": "base64"}
     if isinstance(form, NumberForm):
-        return {"type": "number"}
-    if isinstance(form, OwnForm):
-        return {"type": "string"}
+        # A number that no float is equal to is text.
+        return _NUMBER_OR_DIGITS if is_output and not form.attribute.converts else {"type": "number"}
+    if isinstance(form, TypedForm) and form.kind is Decimal:
+        return _DIGITS if is_output else _NUMBER_OR_DIGITS
     if isinstance(form, EnumForm) and not form.is_plain:
         return {"enum": form.values}
     if isinstance(form, SetForm):
-        items = {} if form.element is None else _json_type(form.element) or {"type": "string"}
+        items = {} if form.element is None else _json_type(form.element, is_output) or {"type": "string"}
         return {"type": "array", "uniqueItems": True, "items": items}
     if isinstance(form, UntypedForm):
         kinds = {"list": "array", "map": "object"}

@@ -148,10 +148,16 @@ class JsonMixin:
             by_alias: return aliases instead of names.
             exclude_none: leave out None.
         """
-        from mintkey.formats.pydantic_schema import adapter
+        from mintkey.formats.pydantic_schema import STORED, adapter
 
         dumped: dict[str, Any] = adapter(type(self)).dump_python(
-            self, mode=mode, include=include, exclude=exclude, by_alias=by_alias, exclude_none=exclude_none
+            self,
+            mode=mode,
+            include=include,
+            exclude=exclude,
+            by_alias=by_alias,
+            exclude_none=exclude_none,
+            context=STORED,
         )
         return dumped
 
