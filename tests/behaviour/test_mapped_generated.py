@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from tests.behaviour.transacting import begun
 
 from mintkey import AutoGenerate, ModelConfig, mapped
@@ -109,3 +109,30 @@ async def test_declared_defaults_are_generated_at_the_first_save(do, model, cloc
     assert [one.parts for one in (created, upserted, batched)] == [["a"], ["a"], []]
     clock.advance(timedelta(hours=1))
     assert await do.count(model) == 0
+
+
+@decorate(partition_key="id", table="mapped-frozen", attributes={"id": ATTRIBUTES["id"]})
+@dataclasses.dataclass(frozen=True)
+class FrozenData:
+    id: str | None = None
+    note: str = ""
+
+
+@decorate(partition_key="id", table="mapped-frozen-pydantic", attributes={"id": ATTRIBUTES["id"]})
+class FrozenPydantic(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str | None = None
+    note: str = ""
+
+
+@pytest.mark.parametrize("cls", [FrozenData, FrozenPydantic])
+async def test_writes_set_values_on_a_frozen_instance(do, cls):
+    one = cls(note="a")
+    await do.save(one)
+    assert one.id is not None
+    await do.update(one, note="b")
+    assert one.note == "b"
+    assert await do.get(cls, id=one.id) == one
+    with pytest.raises((dataclasses.FrozenInstanceError, ValueError)):
+        one.note = "c"

@@ -344,8 +344,8 @@ class _Values:
             # The schema of all values that can be absent is nullable, so that they do not come here.
             if info.mode == "json" and not _is_stored(info):
                 raise PydanticSerializationError(
-                    f"{self.attribute._label} has no value, and the schema of a response demands one: save the "
-                    "instance with a value first, or leave it out with exclude_none=True"
+                    f"{self.attribute._label} has no value, and the output schema demands one: save the instance "
+                    "first, give it a value, or leave it out with exclude_none=True"
                 )
             return None
         # The parts of lists, maps and nested instances are dumped one by one.
