@@ -68,7 +68,7 @@ types: $(VENV)/.ready  ## mypy and pyright, also for the programs of the guides;
 	$(BIN)/python -m mypy.stubtest mintkey._core
 	$(BIN)/pyright
 	$(BIN)/python tools/guide_programs.py target/guides
-	$(BIN)/mypy target/guides
+	$(BIN)/mypy --config-file tests/types/with_plugin.ini target/guides examples
 	$(BIN)/pyright target/guides
 
 .PHONY: wheels

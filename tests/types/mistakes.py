@@ -1,4 +1,7 @@
-"""40 mistakes, as users make them. The comment of each says which type checkers see it: `both` or `neither`."""
+"""40 mistakes, as users make them. The comment of each says which type checkers see it: `both` or `neither`.
+
+`plugin` is for those that only mypy sees, with the plugin.
+"""
 
 from __future__ import annotations
 
@@ -93,9 +96,9 @@ def stores(order: Order, store: Store) -> None:
 
 
 def keywords(order: Order) -> None:
-    order.update(totl=5)  # neither: an unknown keyword of update()
-    order.update(total="5")  # neither: a keyword of update() of the wrong type
-    Order.get(ident="a")  # neither: not the key
+    order.update(totl=5)  # plugin: an unknown keyword of update()
+    order.update(total="5")  # plugin: a keyword of update() of the wrong type
+    Order.get(ident="a")  # plugin: not the key
     Order.by_status.query(customer="ada")  # neither: not the key of the index
     for found in Collection([Order, Product]).query(id="a").of(Order):
         print(found.stock)  # both: an attribute of the other class

@@ -27,8 +27,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterable
-    from typing import Generic, Literal, TypeAlias
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Generic, Literal, Protocol, TypeAlias
 
     from typing_extensions import TypedDict
 
@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     Integers: TypeAlias = IntegerStrategy
     Bytes16: TypeAlias = Literal[AutoGenerate.UUID4, AutoGenerate.UUID7, AutoGenerate.ULID, AutoGenerate.TYPEID]
     Times: TypeAlias = Literal[AutoGenerate.EPOCH, AutoGenerate.EPOCH_MS, AutoGenerate.ISO8601, AutoGenerate.ISO8601_MS]
+
+    class ListOf(Protocol[D]):
+        """A list of values of a type or of its subtypes, for the plugin for mypy."""
+
+        def __iter__(self) -> Iterator[D]: ...
+        def reverse(self) -> None: ...
 
     class _Unsized(TypedDict, total=False):
         """The same without `max_length=`."""
