@@ -151,12 +151,9 @@ class Collection(Generic[M]):
 
     def _plan(self, given: list[Test], equal: dict[str, Any], index: str | None) -> tuple[Schema, plans.Plan]:
         """Return the first model that has the attributes in `equal` and can be queried by them, with the plan."""
-        unknown: set[str] = set()
         # A condition on the part of a sort key selects keys of its own model.
         for schema in sorted(self._schemas, key=lambda one: not all(_accepts(one, test) for test in given)):
-            missing = equal.keys() - schema.attributes.keys()
-            if missing or (index is not None and schema.index(index) is None):
-                unknown |= missing
+            if equal.keys() - schema.attributes.keys() or (index is not None and schema.index(index) is None):
                 continue
             named = {name: schema.attributes[name] == value for name, value in equal.items()}
             tests = [self._shared(schema, index, test, equal[name]) for name, test in named.items()]
@@ -164,17 +161,29 @@ class Collection(Generic[M]):
             if how is not None:
                 self._check_meaning(schema, how, given, named, equal)
                 return schema, how
-        if unknown:
-            raise self._schemas[0].unexpected(sorted(unknown))
-        if index is not None:
+        raise self._unplanned(equal, index)
+
+    def _unplanned(self, equal: dict[str, Any], index: str | None) -> Exception:
+        """Return the error for keywords by which no model can be queried."""
+        nowhere = [name for name in equal if all(name not in schema.attributes for schema in self._schemas)]
+        if nowhere:
+            return self._schemas[0].unexpected(nowhere, self.query)
+        usable = [schema for schema in self._schemas if index is None or schema.index(index) is not None]
+        if not usable:
             known = dict.fromkeys(plan.name for schema in self._schemas for plan in schema.indexes)
-            raise ConfigurationError(
+            return ConfigurationError(
                 f"{self!r}: no model has an index {shortened(index)}{nearest(index, known)}; they have: "
                 f"{', '.join(known) or 'none'}"
             )
+        if all(equal.keys() - schema.attributes.keys() for schema in usable):
+            wanted = ", ".join(equal) + ("" if index is None else f" and the index {index!r}")
+            return TypeError(
+                f"{self!r}.query(): no model has all of {wanted}: pass conditions, as in "
+                f"{usable[0].model}.{usable[0].keys[0]} == …"
+            )
         key = self._schemas[0].keys[0]
         keys = dict.fromkeys((key, *("+".join(schema.named_by(schema.keys[0])) or key for schema in self._schemas)))
-        raise TypeError(f"{self!r}.query() needs a partition key: {'=… or '.join(keys)}=…")
+        return TypeError(f"{self!r}.query() needs a partition key: {'=… or '.join(keys)}=…")
 
     def _shared(self, lead: Schema, index: str | None, test: Condition, value: Any) -> Condition:
         """Return the test of a keyword: a filter if it names a part of different sort keys, so that all items match."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from tests.behaviour.test_unique_values import Seat
 from tests.behaviour.transacting import begun, refused
 
 from mintkey import Model
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
-from mintkey.errors import UniqueViolation
+from mintkey.errors import ConditionFailed, ItemGone, KeyCollision, UniqueViolation
 
 
 class Pass(Model):
@@ -46,6 +47,43 @@ async def test_a_transaction_is_refused_as_a_whole(do):
         tx.update(second, guest="new")
     assert await guests(do) == {1: "ada", 2: "new", 3: "bob"}
     assert await do.get_by(Seat, guest="eve") is None
+
+
+@pytest.mark.parametrize("refusal", ["condition", "gone", "collision", "condition on a change of the value"])
+async def test_a_violation_beside_a_refused_item_is_named(do, refusal):
+    first = await do.create(Seat, event="e", id=1, guest="ada")
+    await do.create(Seat, event="e", id=2, guest="eve")
+    third = await do.create(Seat, event="e", id=3, guest="bob")
+    async with refused(do) as (tx, raised):
+        tx.create(Seat, event="e", id=4, guest="eve")
+        if refusal == "gone":
+            tx.update_by_key(Seat, ("e", 9), number=1)
+        elif refusal == "collision":
+            tx.create(Seat, event="e", id=1, guest="new")
+        elif refusal == "condition":
+            tx.update(first, number=1, condition=Seat.number == 7)
+        else:
+            tx.update(first, guest="new", condition=Seat.number == 7)
+        tx.update(third, guest="eve")
+        tx.save(Seat(event="e", id=5, guest="free"))
+    reasons: list[Any] = raised.value.reasons
+    kinds = {"gone": ItemGone, "collision": KeyCollision}
+    assert [type(reason) for reason in reasons] == [
+        UniqueViolation,
+        kinds.get(refusal, ConditionFailed),
+        UniqueViolation,
+        type(None),
+    ]
+    assert [(reason.value, reason.holder) for reason in (reasons[0], reasons[2])] == [("eve", {"event": "e", "id": 2})] * 2
+    assert await guests(do) == {1: "ada", 2: "eve", 3: "bob"}
+
+
+async def test_what_an_item_of_the_transaction_has_may_depend_on_a_refused_one(do):
+    first = await do.create(Seat, event="e", id=1, guest="ada")
+    async with refused(do) as (tx, raised):
+        tx.delete(first, condition=Seat.number == 7)
+        tx.create(Seat, event="e", id=2, guest="ada")
+    assert [type(reason) for reason in raised.value.reasons] == [ConditionFailed, type(None)]
 
 
 async def test_a_transaction_passes_a_value_on(do):

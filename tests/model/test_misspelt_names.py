@@ -91,6 +91,7 @@ OTHERS: list[tuple[Callable[[Store], Any], str]] = [
     (lambda store: list(Collection([Order]).query(pk="a", index="by_statu")), "by_status"),
     (lambda store: RawTable(store, "orders").query("s", index="by_statu"), "by_status"),
     (lambda store: list(Order.query.filter(total__gtt=1)), "gt"),
+    (lambda store: Collection([Order]).query(pk="a", limt=1), "limit="),
     (lambda store: prefetch(list(Order.scan()), "custmer"), "customer"),
     (lambda store: describe(store, "ordrs"), "orders"),
 ]
@@ -98,8 +99,13 @@ OTHERS: list[tuple[Callable[[Store], Any], str]] = [
 
 @pytest.mark.parametrize(("call", "near"), OTHERS, ids=map(str, range(len(OTHERS))))
 def test_other_names(order, call, near):
-    with pytest.raises((TypeError, ConfigurationError, LookupError, ValueError), match=rf"did you mean '{near}'\?"):
+    with pytest.raises((TypeError, ConfigurationError, LookupError, ValueError), match=rf"did you mean '?{near}'?\?"):
         call(store_named("default"))
+
+
+def test_a_lookup_in_a_query(order):
+    with pytest.raises(TypeError, match=r"total__gte= is a lookup: pass it to filter\(\) of the result"):
+        Order.query(pk="a", total__gte=1)
 
 
 def test_classes_of_a_collection(order):

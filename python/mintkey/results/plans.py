@@ -85,7 +85,9 @@ def gather(
         raise ConfigurationError(f"{schema.model} is abstract and has no table to read", model=schema.model)
     unknown = [name for name in equal if name not in schema.attributes]
     if unknown:
-        raise schema.unexpected(unknown, call)
+        error = schema.unexpected(unknown, call)
+        lookups = [name for name in unknown if name.rpartition("__")[0] in schema.attributes]
+        raise TypeError(f"{error}. {lookups[0]}= is a lookup: pass it to filter() of the result") if lookups else error
     gathered = resolved(schema, conditions)
     gathered.extend(equalities(schema, equal))
     if schema.derived is not None:

@@ -1,5 +1,7 @@
 //! What a cancelled transaction says of each of its items, and what follows.
 
+use std::sync::Arc;
+
 use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Result, Table};
 
 use crate::client::Client;
@@ -137,6 +139,61 @@ pub async fn with_guards<T: Transport>(
         }
     }
     Error::cancelled(reasons)
+}
+
+/// Adds the violations of participants that rows did not refuse, when a transaction is cancelled before it is sent.
+pub async fn with_violations<T: Transport>(
+    client: &Client<'_, T>,
+    participants: &[Participant<'_>],
+    mut cancelled: Error,
+    now: i64,
+) -> Error {
+    if cancelled.kind != ErrorKind::TransactionCancelled {
+        return cancelled;
+    }
+    let mut reasons = std::mem::take(&mut cancelled.reasons);
+    for (participant, reason) in participants.iter().zip(&mut reasons) {
+        let is_refused = |own: &Error| own.kind != ErrorKind::UniqueViolation;
+        if reason.as_ref().is_some_and(is_refused) {
+            continue;
+        }
+        match violation_of(client, participants, participant, now).await {
+            Ok(found) => *reason = found.or(reason.take()),
+            Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)) => return error,
+            // What is known is enough.
+            Err(_) => break,
+        }
+    }
+    Error::cancelled(reasons)
+}
+
+/// The violation of a participant, if a row outside of the transaction has one of the values that it claims.
+async fn violation_of<T: Transport>(
+    client: &Client<'_, T>,
+    all: &[Participant<'_>],
+    participant: &Participant<'_>,
+    now: i64,
+) -> Result<Option<Error>> {
+    let table = &participant.table;
+    for value in participant.changes(now)?.claimed {
+        let marker_table = Arc::new(markers::table(table));
+        let marker = stored(client, &marker_table, &markers::key_of(&value.marker)).await?;
+        let Some(marker) = marker else {
+            continue;
+        };
+        let holder = markers::holder(table, &marker)?;
+        // Whether a row of the transaction keeps its value depends on all items.
+        let is_written =
+            |own: &Participant<'_>| own.table.name == table.name && *own.key() == holder;
+        if all.iter().any(is_written) {
+            continue;
+        }
+        let row = table.live(stored(client, table, &holder).await?, now);
+        if row.is_some_and(|row| value.is_of(table, &row)) {
+            return Ok(Some(value.violation(table, participant.key(), holder)));
+        }
+    }
+    Ok(None)
 }
 
 impl<T: Transport> Cancelled<'_, T> {

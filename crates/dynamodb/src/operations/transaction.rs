@@ -17,7 +17,9 @@ use mintkey_store::{
 use crate::aws::retry;
 use crate::client::{Client, Effect};
 use crate::operations::batch_get::read_all;
-use crate::operations::cancellation::{Cancelled, Next, after_refusal, with_guards};
+use crate::operations::cancellation::{
+    Cancelled, Next, after_refusal, with_guards, with_violations,
+};
 use crate::operations::claims::{MarkerPlan, ObservedMarkers};
 use crate::operations::participant::{Participant, Stored};
 use crate::operations::read::{own_row, stored};
@@ -152,7 +154,10 @@ async fn next_call<T: Transport>(
     };
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return Err(with_guards(client, participants, error, now).await),
+        Err(error) => {
+            let error = with_guards(client, participants, error, now).await;
+            return Err(with_violations(client, participants, error, now).await);
+        }
     };
     let config = &client.shared.config;
     let mut parts = Vec::with_capacity(participants.len() + plan.changes.len());

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use mintkey_store::size::check_item;
 use mintkey_store::transaction::check_total;
-use mintkey_store::{Error, ErrorKind, Item, Key, Result, Table, TransactionWrite};
+use mintkey_store::{
+    Error, ErrorKind, GetUnique, Item, Key, Reply, Result, Table, TransactionWrite,
+};
 
 use crate::keyspace::layout::Layout;
 use crate::keyspace::rows::StoredRow;
 use crate::keyspace::transactions::Change;
 use crate::keyspace::unique::{UniqueChanges, stored_unique_values, unique_values};
 use crate::operations::context::OperationContext;
-use crate::operations::unique::violation;
+use crate::operations::unique::{not_applied, violation};
 use crate::operations::write;
 
 /// The tables of a transaction, each once, and the position of each item's table.
@@ -68,6 +70,78 @@ impl OperationContext<'_> {
         }
         cancelled_for(reasons)?;
         Ok(evaluated)
+    }
+
+    /// Adds the violations of items that rows did not refuse, when a transaction is cancelled before its values are claimed.
+    pub async fn with_violations(
+        &self,
+        layouts: &[Arc<Layout>],
+        tables: &Tables<'_>,
+        writes: &[TransactionWrite],
+        rows: &[Before],
+        mut cancelled: Error,
+    ) -> Error {
+        let items = writes.iter().zip(rows).zip(&tables.positions);
+        let mut reasons = std::mem::take(&mut cancelled.reasons);
+        for (((write, before), position), reason) in items.zip(&mut reasons) {
+            let known = &layouts[*position].table;
+            let is_refused = reason
+                .as_ref()
+                .is_some_and(|own| own.kind != ErrorKind::UniqueViolation);
+            if is_refused || known.unique.is_empty() {
+                continue;
+            }
+            match self.violation_of(known, writes, write, before).await {
+                Ok(found) => *reason = found.or(reason.take()),
+                Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)) => {
+                    return not_applied(error);
+                }
+                // What is known is enough.
+                Err(_) => break,
+            }
+        }
+        Error::cancelled(reasons)
+    }
+
+    /// The violation of an item, if a row outside of the transaction has one of its values.
+    async fn violation_of(
+        &self,
+        known: &Table,
+        writes: &[TransactionWrite],
+        write: &TransactionWrite,
+        before: &Before,
+    ) -> Result<Option<Error>> {
+        let item = match write {
+            TransactionWrite::Put(put) => Arc::clone(&put.item),
+            TransactionWrite::Update(update) => {
+                let live = match before {
+                    Before::Read(row) => self.live(known, row.as_ref()).cloned(),
+                    Before::Unread => None,
+                };
+                Arc::new(self.evaluate(|work| update.evaluate(live, work))?)
+            }
+            TransactionWrite::Delete(_) | TransactionWrite::Check(_) => return Ok(None),
+        };
+        for claim in known.claims(&item)? {
+            let get = GetUnique {
+                table: Arc::clone(write.table()),
+                unique: claim.unique.name.clone(),
+                values: claim.values.clone(),
+                attributes: Some(Vec::new()),
+            };
+            if let Reply::Item(Some(row)) = self.get_unique(&get).await? {
+                let holder = known.key_of(&row)?;
+                // Whether a row of the transaction keeps its value depends on all items.
+                let is_written = writes
+                    .iter()
+                    .any(|own| own.table().name == known.name && *own.key() == holder);
+                if !is_written {
+                    let violation = Error::unique_violation(known, write.key(), &claim, holder);
+                    return Ok(Some(violation));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Evaluates an item on its stored row, if that was read. `known` is the table as the store knows it.

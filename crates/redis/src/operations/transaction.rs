@@ -153,8 +153,19 @@ impl OperationContext<'_> {
             Err(error) if begins && is_uncertain(&error) => return Ok(Attempt::Again),
             Err(error) => return Err(not_applied(error)),
         };
-        let evaluated = self.evaluate_writes(&layouts, tables, writes, &rows)?;
-        check_claims(&layouts, tables, writes, &evaluated)?;
+        let evaluated = self.evaluate_writes(&layouts, tables, writes, &rows);
+        let evaluated = evaluated.and_then(|evaluated| {
+            check_claims(&layouts, tables, writes, &evaluated)?;
+            Ok(evaluated)
+        });
+        let evaluated = match evaluated {
+            Ok(evaluated) => evaluated,
+            Err(error) if error.kind == ErrorKind::TransactionCancelled => {
+                let named = self.with_violations(&layouts, tables, writes, &rows, error);
+                return Err(named.await);
+            }
+            Err(error) => return Err(error),
+        };
         let items = Items {
             tables,
             writes,
