@@ -245,10 +245,18 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return a new instance with copies of these values."""
+        """Return a new instance with copies of these values.
+
+        In classes with a discriminator, it is an instance of the class that the values name.
+        """
         if not isinstance(values, Mapping):
             raise TypeError(f"{cls.__name__}.from_dict() takes a dict of values by name, not {shortened(values)}")
-        return cls(**{name: own_copy(value) for name, value in values.items()})
+        found: Any = cls
+        if cls.__mintkey_schema__.family is not None:
+            from mintkey.formats.json_values import class_of
+
+            found = class_of(cls, values)
+        return found(**{name: own_copy(value) for name, value in values.items()})  # type: ignore[no-any-return]
 
     @property
     def changed(self) -> frozenset[str]:

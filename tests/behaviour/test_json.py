@@ -425,6 +425,7 @@ def test_fields_references_templates_and_discriminators():
         assert again.to_dict() == dog.to_dict()
         stored = {"mintkey": "stored"}
         for validated in (
+            Animal.from_dict(dog.to_dict()),
             Animal.model_validate(dog.model_dump()),
             Animal.model_validate_json(dog.to_json()),
             TypeAdapter(list[Animal]).validate_json(f"[{dog.to_json()}]", context=stored)[0],

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
@@ -563,9 +563,9 @@ def written(instance: Any, names: Collection[str] | None = None) -> dict[str, An
 
 
 def class_of(cls: Any, plain: Any) -> Any:
-    """Return the class that the discriminator in the JSON of an item names, or else the class itself."""
+    """Return the class that the discriminator in the values of an item names, or else the class itself."""
     family = cls.__mintkey_schema__.family
-    if family is None or not isinstance(plain, dict):
+    if family is None or not isinstance(plain, Mapping):
         return cls
     value = plain.get(family._attribute.name, plain.get(family._attribute.stored_name))
     return family.members().get(value, cls) if isinstance(value, str) else cls
