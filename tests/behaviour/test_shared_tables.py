@@ -504,7 +504,7 @@ def test_what_is_no_collection(store):
         both.query(sk="PROFILE")
     with pytest.raises(TypeError, match="User has no attribute 'label'"):
         both.query(label="x")
-    with pytest.raises(TypeError, match="no model has all of email, user: pass conditions, as in User.pk == …"):
+    with pytest.raises(TypeError, match=r"no model has all of email, user: pass conditions, as in User\.pk == …"):
         both.query(email="a", user="a")
     with pytest.raises(WrongModel, match="label"):
         both.query(Address.label == "x", pk="USER#a")
