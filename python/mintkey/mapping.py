@@ -56,7 +56,7 @@ from mintkey.methods.expiring import ExpiryMixin
 from mintkey.methods.query_access import QueryAccess
 from mintkey.methods.serializing import JsonMixin
 from mintkey.methods.tables import TableMixin
-from mintkey.model import Model
+from mintkey.model import ConstructedModel, Model
 from mintkey.model_config import ModelConfig
 from mintkey.operations import arguments
 
@@ -66,7 +66,7 @@ C = TypeVar("C", bound=type)
 
 if TYPE_CHECKING:
 
-    class Mapped(Model):
+    class Mapped(ConstructedModel):
         """A base class that declares the methods of `mapped` for type checkers."""
 
         __dataclass_fields__: ClassVar[Any]

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mintkey.operations.loading import Selectable
     from mintkey.stores import Operation, Store
 
-__all__ = ["Model"]
+__all__ = ["ConstructedModel", "Model"]
 
 M = TypeVar("M")
 P = ParamSpec("P")
@@ -379,19 +379,8 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         await store.arun(saving)
         return pipeline
 
-    @overload
     @classmethod
-    def create(cls: Callable[P, M], *args: P.args, **values: P.kwargs) -> M: ...
-    @overload
-    @classmethod
-    def create(cls, *, skip_hooks: bool, pipeline: Pipeline | None = None, **values: Any) -> Self: ...
-    @overload
-    @classmethod
-    def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None, **values: Any) -> Self: ...
-    @classmethod  # type: ignore[misc]
-    def create(  # pyright: ignore[reportInconsistentOverload]
-        cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any
-    ) -> Self:
+    def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
         """Construct and save a new item. Raises `KeyCollision` if its row exists."""
         if not skip_hooks:
             refuse_async_hooks(cls.__mintkey_schema__, "before_save", "after_save")
@@ -399,19 +388,8 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         store.run(creating)
         return instance
 
-    @overload
     @classmethod
-    async def acreate(cls: Callable[P, M], *args: P.args, **values: P.kwargs) -> M: ...
-    @overload
-    @classmethod
-    async def acreate(cls, *, skip_hooks: bool, pipeline: Pipeline | None = None, **values: Any) -> Self: ...
-    @overload
-    @classmethod
-    async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None, **values: Any) -> Self: ...
-    @classmethod  # type: ignore[misc]
-    async def acreate(  # pyright: ignore[reportInconsistentOverload]
-        cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any
-    ) -> Self:
+    async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None = None, **values: Any) -> Self:
         """Async version of `create()`."""
         store, instance, creating = cls._creating(values, skip_hooks, pipeline)
         await store.arun(creating)
@@ -555,3 +533,35 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         schema = cls.__mintkey_schema__
         how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
         return Result(schema, cls._loaded, how, Options(segments=segments))
+
+
+if TYPE_CHECKING:
+
+    class ConstructedModel(Model):
+        """A model whose `create()` has the parameters of the constructor."""
+
+        @overload  # type: ignore[override]
+        @classmethod
+        def create(cls: Callable[P, M], *args: P.args, **values: P.kwargs) -> M: ...
+        @overload
+        @classmethod
+        def create(cls, *, skip_hooks: bool, pipeline: Pipeline | None = None, **values: Any) -> Self: ...
+        @overload
+        @classmethod
+        def create(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None, **values: Any) -> Self: ...
+        @classmethod  # type: ignore[misc]
+        def create(cls, **values: Any) -> Any: ...
+        @overload  # type: ignore[override]
+        @classmethod
+        async def acreate(cls: Callable[P, M], *args: P.args, **values: P.kwargs) -> M: ...
+        @overload
+        @classmethod
+        async def acreate(cls, *, skip_hooks: bool, pipeline: Pipeline | None = None, **values: Any) -> Self: ...
+        @overload
+        @classmethod
+        async def acreate(cls, *, skip_hooks: bool = False, pipeline: Pipeline | None, **values: Any) -> Self: ...
+        @classmethod  # type: ignore[misc]
+        async def acreate(cls, **values: Any) -> Any: ...
+
+else:
+    ConstructedModel = Model

@@ -37,7 +37,7 @@ _INDEX = "mintkey.indexes.IndexAccess"
 #: The classes whose methods take lookups, such as `total__gt`.
 _LAZY = ("mintkey.methods.query_access.QueryAccess", "mintkey.queries.Result")
 #: The base classes of all models.
-_ROOTS = (_MODEL, _MAPPED, "mintkey.typed.TypedModel")
+_ROOTS = (_MODEL, "mintkey.model.ConstructedModel", _MAPPED, "mintkey.typed.TypedModel")
 
 #: The calls whose keywords are values to write, and those whose keywords are compared.
 _WRITES = frozenset({"create", "acreate", "update", "aupdate", "update_by_key", "aupdate_by_key"})
@@ -228,6 +228,17 @@ def _is_vague(typ: Type) -> bool:
     return isinstance(typ, Instance) and (typ.type.fullname == "builtins.object" or any(map(_is_vague, typ.args)))
 
 
+def _is_class(expression: nodes.Context) -> bool:
+    return isinstance(expression, nodes.RefExpr) and isinstance(expression.node, (nodes.TypeInfo, nodes.TypeAlias))
+
+
+def _begins_with_class(expression: nodes.Context) -> bool:
+    """Return whether an expression begins with the name of a class, as `Order.query(…).filter(…)` does."""
+    while isinstance(expression, (nodes.CallExpr, nodes.MemberExpr)) and not _is_class(expression):
+        expression = expression.callee if isinstance(expression, nodes.CallExpr) else expression.expr
+    return _is_class(expression)
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
@@ -265,9 +276,8 @@ class _Plugin(Plugin):
         return partial(self._check_method, call=call) if call in _CALLS else None
 
     def _check_constructor(self, ctx: FunctionSigContext) -> types.CallableType:
-        called = ctx.context.callee if isinstance(ctx.context, nodes.CallExpr) else None
         # The value of a variable may be a subclass.
-        if isinstance(called, nodes.RefExpr) and isinstance(called.node, (nodes.TypeInfo, nodes.TypeAlias)):
+        if isinstance(ctx.context, nodes.CallExpr) and _is_class(ctx.context.callee):
             self._check(ctx, _Model.of(ctx.default_signature), "create")
         return ctx.default_signature
 
@@ -279,6 +289,7 @@ class _Plugin(Plugin):
             is_lazy = any(map(receiver.info.has_base, _LAZY))
             if is_lazy or receiver.info.fullname == _INDEX:
                 model = _Model.of(ctx.type.args[0]) if isinstance(ctx.type, Instance) else None
+                model = model and model._replace(is_exact=_begins_with_class(ctx.context))
             elif receiver.info.fullname == _TRANSACTION:
                 model = _Model.of(ctx.api.get_expression_type(ctx.args[0][0])) if ctx.args and ctx.args[0] else None
             self._check(ctx, model, call, takes_lookups=is_lazy and call != "__call__" and call not in _WRITES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mintkey import attributes
-from mintkey.model import Model
+from mintkey.model import ConstructedModel
 from mintkey.model_config import ModelConfig
 from mintkey.references import Reference
 
@@ -44,7 +44,7 @@ __all__ = ["TypedModel"]
         Reference,
     ),
 )
-class TypedModel(Model):
+class TypedModel(ConstructedModel):
     """A model whose constructor is typed by its annotations: `total: Attr[float] = NumberAttribute()`.
 
     Type checkers demand the keywords of attributes without `default=`, as in dataclasses. Write `default=None` for an

@@ -57,9 +57,7 @@ def found(model: type[M], **key: Any) -> M | None:
 
 
 def made(model: type[M], names: Iterable[str]) -> list[M]:
-    models = [model(id=name) for name in names]
-    model.batch_save(models)
-    return models
+    return [model.create(id=name) for name in names]
 
 
 def renamed(item: Model, name: str) -> None:
@@ -92,7 +90,7 @@ class Base(Model):
 
     @classmethod
     def new(cls, name: str) -> Self:
-        return cls(id=name, name=name)
+        return cls(id=name, name=name) if name < "n" else cls.create(id=name, name=name)
 
     def rename(self, name: str) -> None:
         self.update(name=name, note=None)
@@ -247,7 +245,7 @@ def writes() -> None:
     Click.create(id="c", x=1)
     event = Event.get(id="c")
     if event is not None:
-        event.update(x=2)
+        event.update(x=2)  # of a subclass
     Keyed.create(user="a", number=1, city="Ulm")
     Keyed.create(pk="USER#b", sk="ORDER#00000002")
     Keyed.update_by_key({"user": "a", "number": 1}, city="Bonn")
@@ -301,9 +299,8 @@ def reads() -> None:
 
 
 def generic() -> None:
-    new = Customer.new("z")
-    new.save()
-    for customer in (*made(Customer, ["x", "y"]), early(), new):
+    Customer.new("a").refresh()
+    for customer in (*made(Customer, ["x", "y"]), early(), Customer.new("z")):
         renamed(customer, "a")
         noted(customer)
         customer.rename("c")

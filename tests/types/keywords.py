@@ -1,4 +1,4 @@
-"""56 wrong keywords, which mypy sees with the plugin only. Each error is in the line with the comment `plugin`."""
+"""57 wrong keywords, which mypy sees with the plugin only. Each error is in the line with the comment `plugin`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class Order(Base):
 
 class Large(Order):
     weight = NumberAttribute()
+
+
+class Event(Model):
+    id = StringAttribute(partition_key=True)
+    kind = StringAttribute(discriminator=True)
 
 
 class Receipt(TypedModel):
@@ -120,6 +125,7 @@ def queries() -> None:
     Order.query.filter(total__between=("1", "2"))  # plugin: bounds of the wrong type
     Order.query.filter(total__isnull=1)  # plugin: an operand of the wrong type
     Order.query.filter(status__startswith=1)  # plugin: an operand of the wrong type
+    Event.query(id="a").filter(x=1)  # plugin: an attribute of a subclass
     Order.query.first(totl__lt=1)  # plugin: an unknown keyword
     Order.query(id="a").exclude(status=5)  # plugin: a value of the wrong type
 

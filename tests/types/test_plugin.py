@@ -133,7 +133,7 @@ def test_wrong_keywords_are_errors_and_accepted_calls_are_none(run, tmp_path):
         page.write_text(text, "utf-8")
     pages = (wrong, mistakes, accepted, expected, customers, orders, broken)
     first = run(*pages)
-    assert len(marked(wrong, "plugin: ")) == 56
+    assert len(marked(wrong, "plugin: ")) == 57
     assert errors(first, wrong) == marked(wrong, "plugin: ")
     assert errors(first, mistakes) == marked(mistakes, "(both|plugin): ")
     assert errors(first, accepted) == errors(first, expected) == set()
