@@ -241,7 +241,7 @@ class Request:
         """List the names of the tables of the store, in order."""
     @staticmethod
     def describe_table(name: str) -> Request:
-        """Describe a table, or None: its description, the number of rows, whether that is exact, the size in bytes."""
+        """Describe a table, or None: description, number of rows, whether that is exact, size in bytes, id."""
     @staticmethod
     def transaction(requests: list[Request]) -> Request:
         """Join requests that write or check one item each into a transaction."""

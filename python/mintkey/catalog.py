@@ -35,8 +35,8 @@ __all__ = [
     "tables",
 ]
 
-#: The stored description of a table, the number of rows, whether that is exact, and the size in bytes.
-Description: TypeAlias = "tuple[_core.Item, int | None, bool, int | None]"
+#: The stored description of a table, the number of rows, whether that is exact, the size in bytes, and the id.
+Description: TypeAlias = "tuple[_core.Item, int | None, bool, int | None, str | None]"
 
 _TYPES = {"S": "string", "N": "number", "B": "binary"}
 #: The number of tables that a message names.
@@ -119,6 +119,8 @@ class TableInfo:
     is_exact: bool
     bytes: int | None
     _description: _core.Item = field(compare=False)
+    #: A text that no other table has, under any URL; None if the store has none.
+    _id: str | None = field(compare=False)
 
     @property
     def keys(self) -> tuple[KeyInfo, ...]:
@@ -144,7 +146,7 @@ class TableInfo:
             item = _core.Item.from_dict({key: value for key, value in values.items() if key != "name"})
         except CONVERSION_ERRORS as error:
             raise ConfigurationError(f"{name}: this is not the description of a table: {cause(error)}") from error
-        info = _info(cast("str", name), (item, None, False, None))
+        info = _info(cast("str", name), (item, None, False, None, None))
         if info.sort is not None and info.sort.name == info.partition.name:
             raise ConfigurationError(
                 f"{name}: the attribute {info.sort.name!r} is the partition key and the sort key: name two attributes"
@@ -275,7 +277,7 @@ def _check_name(name: object) -> None:
 
 
 def _info(name: str, found: Description) -> TableInfo:
-    item, rows, is_exact, size = found
+    item, rows, is_exact, size, table_id = found
     values = item.to_dict()
     try:
         # The core checks the description.
@@ -294,6 +296,7 @@ def _info(name: str, found: Description) -> TableInfo:
         is_exact=is_exact,
         bytes=size,
         _description=item,
+        _id=table_id,
     )
 
 

@@ -387,6 +387,7 @@ def _compare(options: _Options, stop: threading.Event) -> dict[str, Difference]:
         differences = {}
         for info in _tables(source, options.tables):
             there = describe(target, info.name)
+            _check_other(info, there, (source, target))
             if there.keys != info.keys:
                 raise ConfigurationError(_other_key(info, there, (source, target)), store=target.url)
             fitting = _fitting(info, (source, target))
@@ -422,10 +423,7 @@ def _stores(options: _Options, opened: ExitStack, stop: threading.Event) -> Stor
         for store in (options.source, options.target)
     )
     if _is_same(source, target):
-        raise ConfigurationError(
-            f"the source {source.url} and the target {target.url} are the same store: pass another target",
-            store=source.url,
-        )
+        raise _same((source, target))
     _check_file(source)
     if rate is not None:
         source, target = source.limited(rate), target.limited(rate)
@@ -446,6 +444,12 @@ def _is_same(source: Store, target: Store) -> bool:
     return source.url == target.url and (source.url != "sqlite://" or source._core is target._core)
 
 
+def _same(stores: Stores) -> ConfigurationError:
+    source, target = stores
+    text = f"the source {source.url} and the target {target.url} are the same store: pass another target"
+    return ConfigurationError(text, store=source.url)
+
+
 def _check_file(store: Store) -> None:
     """Refuse a store whose file does not exist: a slip in its name would make an empty file, which has no tables."""
     path = missing_file(store)
@@ -461,6 +465,12 @@ def _tables(source: Store, names: Iterable[str] | None) -> list[TableInfo]:
     return [describe(source, name) for name in dict.fromkeys(names)]
 
 
+def _check_other(info: TableInfo, there: TableInfo | None, stores: Stores) -> None:
+    """Refuse to copy a table onto itself: the URLs may name one server differently."""
+    if there is not None and there._id is not None and there._id == info._id:
+        raise _same(stores)
+
+
 def _codecs(info: TableInfo, stores: Stores) -> Codecs:
     """Return the compiled schemas of a table that both stores have."""
     _, target = stores
@@ -472,6 +482,7 @@ def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: C
     _, target = stores
     # A dry run must not make the file.
     there = None if missing_file(target) else target.run(find(info.name))
+    _check_other(info, there, stores)
     report = TableReport(info.name, info.rows, there is not None)
     if target.url.startswith("dynamodb:"):
         several = tuple(index.name for index in info.indexes if len(index.partition) > 1)

@@ -18,7 +18,7 @@ import mintkey
 from mintkey import Store
 from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, tables
 from mintkey.copying import acopy, compare, copy
-from mintkey.errors import ConfigurationError, InvalidValue, TableMissing
+from mintkey.errors import ConfigurationError, InvalidValue, StoreUnavailable, TableMissing
 from mintkey.monitoring import RequestRecord
 from mintkey.rate_limit import FixedRate
 from mintkey.raw import RawTable
@@ -200,7 +200,7 @@ def test_a_file_that_does_not_exist(source, tmp_path):
     for call in (functools.partial(copy, other, source), functools.partial(compare, source, other)):
         with pytest.raises(ConfigurationError, match=r"there is no file .*/other\.db"):
             call()
-    with pytest.raises(ConfigurationError, match=r"the folder .* does not exist"):
+    with pytest.raises(StoreUnavailable, match=r"the folder .* does not exist"):
         copy(source, f"sqlite:///{tmp_path}/no/other.db", dry_run=True)
     assert not (tmp_path / "other.db").exists()
 
@@ -357,6 +357,33 @@ def test_a_table_with_another_key_is_refused_with_both_keys(source, target):
             ConfigurationError, match=r"'parcels' has the key .*number \(number\) in .*number \(string\)"
         ):
             call(source, target, ["parcels"])
+
+
+@pytest.mark.parametrize("url", ["redis", "redis-cluster", "dynamodb"], indirect=True)
+def test_a_table_is_not_copied_onto_itself_under_another_address(target, url):
+    if "-cluster" in url:
+        servers, mark, parameters = url.removeprefix("redis-cluster://").partition("?")
+        renamed = f"redis-cluster://{','.join(reversed(servers.split(',')))}{mark}{parameters}"
+    else:
+        renamed = url.replace("127.0.0.1", "localhost")
+    create_table_like(target, TableInfo.from_dict(PARCELS))
+    RawTable(target, "parcels").put_many(parcel(n, label=f"L{n}") for n in range(5))
+    before = all_rows(target, "parcels")
+    with Store(renamed) as other:
+        assert other.url != target.url
+        calls: list[Any] = [compare, functools.partial(copy, dry_run=True)]
+        calls += [functools.partial(copy, on_conflict=conflict) for conflict in ("fail", "skip", "replace")]
+        for call in calls:
+            for stores in ((target, other), (other, target)):
+                with pytest.raises(ConfigurationError, match="are the same store: pass another target"):
+                    call(*stores)
+    assert all_rows(target, "parcels") == before
+    # Another prefix on the same servers is another store.
+    with Store(url.replace("prefix=", "prefix=other-")) as other:
+        try:
+            assert copy(target, other, verify=True).is_complete
+        finally:
+            other.run(request for request in [codec_of(describe(target, "parcels")).delete_table()])
 
 
 def test_wrong_arguments(source, tmp_path):

@@ -17,6 +17,8 @@ pub struct StoredTable {
     pub is_exact: bool,
     /// The bytes of the rows, if the store knows them.
     pub bytes: Option<u64>,
+    /// A text that no other table has, also under another address of the server; `None` if the store has none.
+    pub id: Option<String>,
 }
 
 /// What a class and the catalog describe together: what the class has and the catalog lacks is added,

@@ -80,6 +80,11 @@ pub async fn describe<T: Transport>(client: &Client<'_, T>, name: &str) -> Resul
         rows: found.item_count,
         is_exact: false,
         bytes: found.table_size_bytes,
+        // DynamoDB Local has no ids.
+        id: found.table_id.or_else(|| {
+            let created = found.creation_date_time?;
+            Some(format!("{} {created}", found.table_arn?))
+        }),
     }))))
 }
 

@@ -129,6 +129,9 @@ pub struct TableDescription {
     /// Both are updated about every six hours.
     pub item_count: Option<u64>,
     pub table_size_bytes: Option<u64>,
+    pub table_id: Option<String>,
+    pub table_arn: Option<String>,
+    pub creation_date_time: Option<serde_json::Number>,
 }
 
 /// A part of a key.

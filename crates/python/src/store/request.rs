@@ -372,7 +372,13 @@ pub fn answer(
         Reply::Tables(names) | Reply::Names(names) => PyList::new(py, names)?.into_any(),
         Reply::Described(Some(found)) => {
             let description = PyItem::from(description::describe(&found.table));
-            let facts = (description, found.rows, found.is_exact, found.bytes);
+            let facts = (
+                description,
+                found.rows,
+                found.is_exact,
+                found.bytes,
+                found.id,
+            );
             facts.into_pyobject(py)?.into_any()
         }
         Reply::Item(Some(item)) => Bound::new(py, PyItem::from(item))?.into_any(),

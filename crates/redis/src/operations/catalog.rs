@@ -23,7 +23,7 @@ pub const ROWS_PER_CALL: usize = 64;
 
 /// A stored catalog entry.
 pub struct CatalogEntry {
-    epoch: String,
+    pub epoch: String,
     pub table: Table,
     unbuilt: Vec<String>,
     /// The table with the unique values that its rows claim, if it is to have others that are not built yet.

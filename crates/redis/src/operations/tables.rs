@@ -55,8 +55,11 @@ impl OperationContext<'_> {
         let counts = slot_groups.map(|slot_group| {
             Call::on(slot_group, "ZCARD").arg(keyspace.row_set(name, slot_group))
         });
+        let info = Call::on(TABLE_KEY_GROUP, "INFO").arg("replication");
+        let mut replies = self.channel.send(counts.chain([info]).collect()).await?;
+        let data_set = replies.pop().and_then(data_set);
         let mut rows = 0;
-        for reply in self.channel.send(counts.collect()).await? {
+        for reply in replies {
             rows += match checked(reply, &table)? {
                 Value::Int(count) => u64::try_from(count).unwrap_or(0),
                 _ => return Err(unexpected_reply(&table)),
@@ -66,7 +69,17 @@ impl OperationContext<'_> {
             is_exact: table.ttl.is_none(),
             rows: Some(rows),
             bytes: None,
+            id: data_set.map(|data_set| format!("{} {data_set}", entry.epoch)),
             table,
         }))))
     }
+}
+
+/// The id of the data that a server and its replicas have; `None` if the user may not ask for it.
+fn data_set(info: Value) -> Option<String> {
+    let Value::Bulk(info) = info else {
+        return None;
+    };
+    let mut lines = std::str::from_utf8(&info).ok()?.lines();
+    lines.find_map(|line| Some(line.strip_prefix("master_replid:")?.to_owned()))
 }

@@ -53,6 +53,7 @@ pub fn describe(connection: &Connection, name: &str) -> Attempt<Reply> {
         is_exact: is_counted && table.ttl.is_none(),
         rows: u64::try_from(rows).ok(),
         bytes: None,
+        id: None,
         table,
     }))))
 }
