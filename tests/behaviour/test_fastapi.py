@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
 from datetime import date
 from decimal import Decimal
@@ -13,6 +14,7 @@ import pytest
 from fastapi import Body, FastAPI
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, TypeAdapter
+from pydantic_core import PydanticSerializationError
 
 from mintkey import AutoGenerate, Model, ModelConfig, Reference
 from mintkey.attributes import (
@@ -168,6 +170,16 @@ async def plain(pk: str):
     return await Order.aget(pk=pk)
 
 
+@app.get("/any/{pk}")
+async def anything(pk: str) -> Any:
+    return await Order.aget(pk=pk)
+
+
+@app.get("/page/{pk}")
+async def page(pk: str) -> dict[str, Any]:
+    return {"orders": [await Order.aget(pk=pk)], "next": None}
+
+
 @app.get("/short/{pk}", response_model_include={"customer", "total"}, response_model_by_alias=False)
 async def short(pk: str) -> Order | None:
     return await Order.aget(pk=pk)
@@ -320,6 +332,20 @@ async def test_names_with_a_dollar_sign_are_kept_in_responses(client):
     body = {"name": "a", "map": {"$ref": 1, "$id": 2}, "free": {"$ref": 1}}
     answer = await client.post("/notes", json=body)
     assert {name: answer.json()[name] for name in body} == body
+
+
+async def test_an_instance_without_a_declared_type_is_written_like_one_with_it(client):
+    order = await Order.acreate(customer="ada", total=5.5, raw=b"\xff", lines=[Line(sku="a", price=Decimal("1.5"))])
+    expected = (await client.get(f"/orders/{order.pk}")).json()
+    assert (expected["orderTotal"], expected["raw"]) == (5.5, "/w==")
+    assert (await client.get(f"/any/{order.pk}")).json() == expected
+    assert (await client.get(f"/page/{order.pk}")).json() == {"orders": [expected], "next": None}
+    either: TypeAdapter[Any] = TypeAdapter(Order | Tag)
+    assert json.loads(either.dump_json(order, by_alias=True)) == expected
+    for unsaved in (Order(customer="bob"), Tag(name="a")):
+        for adapter in (either, TypeAdapter(Any)):
+            with pytest.raises(PydanticSerializationError, match=r"\.pk has no value"):
+                adapter.dump_json(unsaved)
 
 
 async def test_encoded_instances(client):

@@ -324,13 +324,16 @@ class _Values:
         self.form = form
         #: The part of the key that the attribute is, if it is one.
         self._part: Part | None = None if declared is None else declared.part
+        self._is_demanded = declared is not None and declared.is_demanded
         self._is_never_empty = declared is not None and declared.is_in_key and not declared.is_generated
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # The parts of lists, maps and nested instances are dumped one by one.
+        dump: Any = None
+        if self._is_demanded or not isinstance(self.form, (ListForm, NestedForm)):
+            dump = core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True)
         return core_schema.with_info_wrap_validator_function(
-            self._validate,
-            _inner(self.form, handler),
-            serialization=core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True),
+            self._validate, _inner(self.form, handler), serialization=dump
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -348,7 +351,6 @@ class _Values:
                     "first, give it a value, or leave it out with exclude_none=True"
                 )
             return None
-        # The parts of lists, maps and nested instances are dumped one by one.
         if isinstance(self.form, (ListForm, NestedForm)):
             return dump(value)
         if info.mode != "json":
@@ -392,7 +394,8 @@ class _Values:
 def _as_declared(form: StructuredForm, value: Any, written: Any, dump: Callable[[Any], Any]) -> Any:
     """Return what pydantic dumps, as the schema says, if it is read as the same value; the `written` value if not."""
     with contextlib.suppress(*CONVERSION_ERRORS):
-        fitted = form.attribute.fitted(value)
+        # A dict may stand for an instance.
+        fitted = form.attribute.fitted(value) if type(value) in JSON_TYPES else value
         dumped = form.dump(fitted, dump)
         if dumped == written or difference(fitted, form.read(dumped)) is None:
             return dumped

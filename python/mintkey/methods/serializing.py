@@ -58,6 +58,17 @@ class _Fields:
         return {name: field for name, field in found.items() if not state.is_unknown(name)}
 
 
+class _Serializer:
+    """What pydantic uses for an instance where no type says what it is, as in a `dict[str, Any]`."""
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if getattr(owner, "__mintkey_schema__", None) is None:
+            raise AttributeError("__pydantic_serializer__")
+        from mintkey.formats.pydantic_schema import adapter
+
+        return adapter(owner).serializer
+
+
 class JsonMixin:
     """The conversions of a model from and to JSON."""
 
@@ -69,6 +80,7 @@ class JsonMixin:
     else:
         __dataclass_fields__ = _Fields("__dataclass_fields__")
         __dataclass_params__ = _Fields("__dataclass_params__")
+        __pydantic_serializer__ = _Serializer()
 
     if TYPE_CHECKING:
 
