@@ -122,7 +122,7 @@ def samples(schema: Any, defs: dict[str, Any]) -> Iterator[Any]:
 
 def _texts(schema: Any, defs: dict[str, Any]) -> Iterator[str]:
     if "contentEncoding" in schema:
-        yield from ("", "AAE=")
+        yield from ("", "AAE=")[bool(schema.get("minLength")) :]
     elif "format" in schema:
         yield _FORMATS.get(schema["format"], "a")
     elif "pattern" in schema:

@@ -127,6 +127,7 @@ KINDS: dict[str, tuple[Callable[..., Any], Any, Any]] = {
     "map of floats": (partial(MapAttribute, of=float), {"a": 1.5}, {"a": 1e30}),
     "any": (Attribute, [1, "a"], b"\xff"),
     "field of tuples": (partial(Field, type=tuple), (1, "a"), ()),
+    "field of sets": (partial(Field, type=set), {"a"}, {b"\xff"}),
     "field of floats": (partial(Field, type=float), 1.5, 1e30),
 }
 
@@ -209,7 +210,7 @@ class Limited(Model):
 class Given(Model):
     model_config = ModelConfig(table="json-schemas-keys")
     pk = StringAttribute(partition_key=True)
-    sk = StringAttribute(sort_key=True)
+    sk = BinaryAttribute(sort_key=True)
 
 
 @pytest.mark.parametrize("model", [Limited, Given])

@@ -338,7 +338,7 @@ class _Values:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         limits = _limits(self.attribute, self.form)
-        if self._is_never_empty and isinstance(self.form, TypedForm) and self.form.kind is str:
+        if self._is_never_empty and (isinstance(self.form, BytesForm) or getattr(self.form, "kind", None) is str):
             limits["minLength"] = max(1, limits.get("minLength", 1))
         return {**handler(schema), **_json_type(self.form, handler.mode == "serialization"), **limits}
 
@@ -520,11 +520,15 @@ def _json_type(form: Form, is_output: bool) -> dict[str, Any]:
     if isinstance(form, EnumForm) and not form.is_plain:
         return {"enum": form.values}
     if isinstance(form, SetForm):
-        items = {} if form.element is None else _json_type(form.element, is_output) or {"type": "string"}
+        if form.element is not None:
+            items = _json_type(form.element, is_output) or {"type": "string"}
+        else:
+            kinds = ("string", "number", "object") if is_output else ("string", "number")
+            items = {"anyOf": [{"type": kind} for kind in kinds]}
         return {"type": "array", "uniqueItems": True, "items": items}
     if isinstance(form, UntypedForm):
-        kinds = {"list": "array", "map": "object"}
-        return {"type": kinds[form.attribute.kind]} if form.attribute.kind in kinds else {}
+        names = {"list": "array", "map": "object"}
+        return {"type": names[form.attribute.kind]} if form.attribute.kind in names else {}
     return {}
 
 
