@@ -177,10 +177,9 @@ class _Check(NamedTuple):
             return None
         typ, is_mapped = get_proper_type(symbol.type), self.model.info.has_base(_MAPPED)
         if typ is None:
-            # The class has not been checked yet. mypy checks a function again later.
-            if self.api.pass_num < self.api.last_pass and isinstance(
-                self.api.scope.top_level_function(), nodes.FuncDef
-            ):
+            # The class has not been checked yet. In a function, mypy checks the function again later; elsewhere this is
+            # an error, and the attribute takes any value.
+            with self.api.msg.filter_errors():
                 self.api.handle_cannot_determine_type(symbol.name, self.ctx.context)
         elif isinstance(typ, Instance) and typ.type.has_base(_ATTR):
             return self.value_of_attribute(typ)
@@ -265,15 +264,25 @@ def _note_class(ctx: ClassDefContext) -> None:
 class _Plugin(Plugin):
     """The hooks."""
 
+    # Only the first plugin that returns a hook for a name is asked, so a hook for other classes would stop theirs.
+
     def get_base_class_hook(self, fullname: str) -> Callable[[ClassDefContext], None] | None:
-        return _note_class
+        return _note_class if self._concerns(fullname) else None
 
     def get_function_signature_hook(self, fullname: str) -> Callable[[FunctionSigContext], types.FunctionLike] | None:
-        return self._check_constructor
+        return self._check_constructor if self._concerns(fullname) else None
 
     def get_method_signature_hook(self, fullname: str) -> Callable[[MethodSigContext], types.FunctionLike] | None:
-        call = fullname.rpartition(".")[2]
-        return partial(self._check_method, call=call) if call in _CALLS else None
+        owner, _, call = fullname.rpartition(".")
+        return partial(self._check_method, call=call) if call in _CALLS and self._concerns(owner) else None
+
+    def _concerns(self, fullname: str) -> bool:
+        """Return whether this is a model, or a class whose methods take the attributes of a model as keywords."""
+        found = self.lookup_fully_qualified(fullname)
+        if found is None:
+            return "@" in fullname  # a class in a function
+        classes = (_MODEL, _TRANSACTION, _INDEX, *_LAZY)
+        return isinstance(found.node, nodes.TypeInfo) and any(map(found.node.has_base, classes))
 
     def _check_constructor(self, ctx: FunctionSigContext) -> types.CallableType:
         # The value of a variable may be a subclass.

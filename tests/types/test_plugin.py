@@ -21,6 +21,7 @@ ROOT = HERE.parents[1]
 #: Two modules that import each other. Errors are in the lines with a comment, which is the wrong keyword.
 CUSTOMERS = """
 from __future__ import annotations
+import dataclasses
 import orders
 from mintkey import Model
 from mintkey.attributes import NumberAttribute, StringAttribute
@@ -29,6 +30,13 @@ def early(text: str) -> None:
     Customer.create(credit=text)  # credit
     Customer.create(credt=1)  # credt
     orders.Order(total=text)  # total
+
+@dataclasses.dataclass
+class Address:
+    city: str = ""
+
+    def moved(self) -> Address:
+        return dataclasses.replace(self, town="Ulm")  # town: mypy knows without the plugin
 
 class Customer(Model):
     id = StringAttribute(partition_key=True)
@@ -151,7 +159,7 @@ def test_wrong_keywords_are_errors_and_accepted_calls_are_none(run, tmp_path):
 
     customers.write_text(CUSTOMERS.replace("credit = Number", "credit = String"), "utf-8")
     changed = run(*pages)
-    assert errors(changed, customers) == marked(customers, "(credt|total|id)")
+    assert errors(changed, customers) == marked(customers, "(credt|total|town|id)")
     assert errors(changed, orders) == marked(orders, "credt")
     assert errors(changed, wrong) == errors(first, wrong)
 
