@@ -440,7 +440,7 @@ async def test_what_is_no_instance_of_the_model_fails_alone(do, model, strangers
         items[at] = Other(pk=str(at))
     seen = []
     with pytest.raises(
-        BatchIncomplete, match=f"{len(strangers)} of 1200 .* saves {model.__name__}s, not <?Other"
+        BatchIncomplete, match=f"{len(strangers)} of 1200 .* saves items of {model.__name__}, not <?Other"
     ) as caught:
         await do.batch_save(model, items, on_progress=lambda *progress: seen.append(progress))
     error = caught.value

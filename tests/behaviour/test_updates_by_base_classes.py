@@ -8,7 +8,7 @@ import pytest
 
 from mintkey import AutoGenerate, Index, Model, ModelConfig, pipeline, transaction
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
-from mintkey.errors import ConditionFailed, ItemGone, VersionConflict
+from mintkey.errors import BatchIncomplete, ConditionFailed, ItemGone, NotLoaded, VersionConflict
 
 
 class Document(Model):
@@ -126,6 +126,26 @@ async def test_a_backfill(do, tables):
     await do.save(Earlier(id="2"))
     assert await do.backfill(Filled) == 2
     assert [(row.id, row.version) for row in await do.all(do.query(Indexed, status="new"))] == [("1", 1)]
+
+
+async def test_an_item_of_which_a_base_class_has_read_a_part(do, tables):
+    await do.create(Letter, id="1", status="new")
+    letter = await do.get(Document, "1", attributes=["pages"])
+    assert (type(letter), letter.pages) == (Letter, 1)
+    letter.pages = 2
+    with pytest.raises(NotLoaded, match=r"Letter\.version was not loaded, because .* the base class"):
+        await do.save(letter)
+    await do.refresh(letter)
+    letter.pages = 2
+    await do.save(letter)
+    assert (letter.version, (await do.get(Letter, "1")).pages) == (2, 2)
+
+
+async def test_a_batch_of_a_base_class_refuses_items_of_a_subclass(do, tables):
+    with pytest.raises(BatchIncomplete, match=r"use Letter\.batch_save\(\), or a pipeline") as raised:
+        await do.batch_save(Document, [Document(id="1"), Letter(id="2")])
+    assert [type(item) for item, _ in raised.value.failed] == [Letter]
+    assert [row.id for row in await do.all(do.scan(Document))] == ["1"]
 
 
 @pytest.mark.parametrize("way", ["by key", "an instance", "update_or_create"])

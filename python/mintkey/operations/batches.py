@@ -259,7 +259,9 @@ def save(
 def _refuse_other_type(schema: Schema, item: object) -> Operation[None]:
     """Fail as the operation of an item that is not an instance of the model."""
     yield from ()
-    raise TypeError(f"{schema.model}.batch_save() saves {schema.model}s, not {shortened(item)}")
+    other = getattr(type(item), "__mintkey_schema__", None)
+    way_out = "" if other is None else f": use {type(item).__name__}.batch_save(), or a pipeline for several classes"
+    raise TypeError(f"{schema.model}.batch_save() saves items of {schema.model}, not {shortened(item)}{way_out}")
 
 
 def _waves(writes: list[SuspendedWrite]) -> Iterator[list[SuspendedWrite]]:

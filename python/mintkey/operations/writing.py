@@ -148,8 +148,8 @@ def loaded_version(schema: Schema, state: State) -> int | None:
         return None
     if state.fetched is not None and schema.version not in state.fetched:
         raise NotLoaded(
-            f"{schema.model}.{schema.version} was not loaded, because the index does not contain it, so a write cannot "
-            "check the version: call refresh() first",
+            f"{schema.model}.{schema.version} was not loaded, because the index, or the base class that read the item, "
+            "does not contain it, so a write cannot check the version: call refresh() first",
             model=schema.model,
             attribute=schema.version,
         )
