@@ -198,6 +198,14 @@ def _declared(cls: type, attributes: object) -> dict[str, Any]:
     if attributes is None:
         return {}
     if isinstance(attributes, Mapping) and all(isinstance(one, (Attribute, Index)) for one in attributes.values()):
+        for name, one in attributes.items():
+            if isinstance(one, Attribute) and (one.template is not None or one.discriminator):
+                raise ConfigurationError(
+                    f"{cls.__name__}.{name}: template= and discriminator= need a subclass of Model: the value would not be "
+                    "among those of the instance. Set it in a @before_save hook, or write a Model",
+                    model=cls.__name__,
+                    attribute=name,
+                )
         return dict(attributes)
     raise ConfigurationError(
         f"{cls.__name__}: attributes= takes a dict of attributes and indexes by name, such as "

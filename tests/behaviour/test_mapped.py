@@ -285,6 +285,24 @@ def test_dataclasses_of_pydantic_have_fields_of_pydantic(store):
     assert validated.get("3").mail == "g@h.i"
 
 
+async def test_a_hook_builds_a_key(do):
+    @mapped(partition_key="pk", sort_key="sk", table="mapped-built")
+    class Built(BaseModel):
+        user: str
+        pk: str | None = None
+        sk: str = "PROFILE"
+
+        @before_save
+        def build(self) -> None:
+            self.pk = f"USER#{self.user}"
+
+    built: Any = Built
+    ada = built(user="ada")
+    await do.save(ada)
+    assert await do.get(built, "USER#ada", "PROFILE") == ada
+    assert (ada.pk, ada.model_dump()) == ("USER#ada", {"user": "ada", "pk": "USER#ada", "sk": "PROFILE"})
+
+
 class Size(enum.Enum):
     SMALL = "s"
     LARGE = "l"
@@ -361,6 +379,8 @@ def test_what_cannot_be_mapped():
     assert "names 'ids', which is not a field. The fields are id, other" in refusal(Good, partition_key="ids")
     assert "index= names 'x'" in refusal(Good, index=["x"])
     assert "attributes= names 'x'" in refusal(Good, attributes={"x": StringAttribute()})
+    for built in (StringAttribute(template="A#{other}"), StringAttribute(discriminator=True)):
+        assert "Good.id: template= and discriminator= need a subclass of Model" in refusal(Good, attributes={"id": built})
     assert refusal(Good, table="a b").endswith("set another one with @mapped(table=…)")
     assert "partition_key= names ['id'], which is not a field" in refusal(Good, partition_key=["id"])
     assert "partition_key= names None, which is not a field" in refusal(Good, partition_key=None)
