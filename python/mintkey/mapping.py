@@ -151,7 +151,9 @@ def mapped(
         for name, field in fields.items():
             # The caller may use the same attribute for several classes.
             attribute: Any = given[name].copied(cls) if name in given else field.attribute(cls)
-            attribute.partition_key = attribute.partition_key or name == partition_key
+            # A field that is the whole key says so itself.
+            is_key = name == partition_key and attribute.field_key != "whole"
+            attribute.partition_key = attribute.partition_key or is_key
             attribute.sort_key = attribute.sort_key or name == sort_key
             attribute.value_indexed = attribute.value_indexed or name in roles["index="]
             attribute.unique = attribute.unique or name in roles["unique="]

@@ -27,6 +27,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from mintkey import AutoGenerate, Index, Model, ModelConfig, Reference, mapped, pipeline, transact_get, transaction
 from mintkey.attributes import JSONAttribute, MapAttribute, NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import ConfigurationError, ItemGone, KeyCollision, NotLoaded, UnreadableItem, VersionConflict
+from mintkey.fields import AutoKeyField, UniqueKeyField
 from mintkey.hooks import before_save
 
 
@@ -283,6 +284,21 @@ def test_dataclasses_of_pydantic_have_fields_of_pydantic(store):
     with transaction() as together:
         assert together.create(validated, id="3", mail="g@h.i").mail == "g@h.i"
     assert validated.get("3").mail == "g@h.i"
+
+
+@pytest.mark.parametrize("key", [AutoKeyField(strategy="ulid"), UniqueKeyField()])
+async def test_a_key_of_the_fields_never_overwrites(do, key):
+    @mapped(partition_key="id", table="mapped-keys", attributes={"id": key})
+    class Keyed(BaseModel):
+        id: str | None = None
+        size: int = 0
+
+    keyed: Any = Keyed
+    first = keyed(id=None if isinstance(key, AutoKeyField) else "1")
+    await do.save(first)
+    with pytest.raises(KeyCollision):
+        await do.save(keyed(id=first.id, size=2))
+    assert await do.get(keyed, first.id) == first
 
 
 async def test_a_hook_builds_a_key(do):
