@@ -203,8 +203,8 @@ def _declared(cls: type, attributes: object) -> dict[str, Any]:
         for name, one in attributes.items():
             if isinstance(one, Attribute) and (one.template is not None or one.discriminator):
                 raise ConfigurationError(
-                    f"{cls.__name__}.{name}: template= and discriminator= need a subclass of Model, because instances of "
-                    "this class lack such values: set them in a @before_save hook, or write a Model",
+                    f"{cls.__name__}.{name}: template= and discriminator= need a subclass of Model, because instances "
+                    "of this class lack such values: set them in a @before_save hook, or write a Model",
                     model=cls.__name__,
                     attribute=name,
                 )
