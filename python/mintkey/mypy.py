@@ -177,8 +177,7 @@ class _Check(NamedTuple):
             return None
         typ, is_mapped = get_proper_type(symbol.type), self.model.info.has_base(_MAPPED)
         if typ is None:
-            # The class has not been checked yet. In a function, mypy checks the function again later; elsewhere this is
-            # an error, and the attribute takes any value.
+            # The class has not been checked yet. mypy checks a function again later; elsewhere any value is taken.
             with self.api.msg.filter_errors():
                 self.api.handle_cannot_determine_type(symbol.name, self.ctx.context)
         elif isinstance(typ, Instance) and typ.type.has_base(_ATTR):
@@ -297,7 +296,7 @@ class _Plugin(Plugin):
         if receiver is not None and owner is not None and owner.module_name.startswith("mintkey."):
             is_lazy = any(map(receiver.info.has_base, _LAZY))
             if is_lazy or receiver.info.fullname == _INDEX:
-                model = _Model.of(ctx.type.args[0]) if isinstance(ctx.type, Instance) else None
+                model = _Model.of(ctx.type.args[0]) if isinstance(ctx.type, Instance) and ctx.type.args else None
                 model = model and model._replace(is_exact=_begins_with_class(ctx.context))
             elif receiver.info.fullname == _TRANSACTION:
                 model = _Model.of(ctx.api.get_expression_type(ctx.args[0][0])) if ctx.args and ctx.args[0] else None
