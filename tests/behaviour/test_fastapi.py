@@ -136,6 +136,7 @@ class Note(Model):
     map = MapAttribute()
     free = MapAttribute(dict[str, Any])
     shape = MapAttribute(Shape)
+    shapes = JSONAttribute(list[Shape])
 
 
 @app.post("/notes")
@@ -146,6 +147,20 @@ async def note(posted: Note) -> Note:
 
 @app.get("/notes/{name}")
 async def read_note(name: str) -> Note | None:
+    return await Note.aget(name)
+
+
+HIDDEN: Any = {
+    "json": {"secret"},
+    "map": {"secret": {"deep"}},
+    "free": {"secret"},
+    "shape": {"raw"},
+    "shapes": {"__all__": {"raw"}},
+}
+
+
+@app.get("/filtered/{name}", response_model_exclude=HIDDEN)
+async def read_filtered_note(name: str) -> Note | None:
     return await Note.aget(name)
 
 
@@ -326,6 +341,31 @@ async def test_a_response_is_read_as_the_same_item(client, names):
     read: Any = await Note.aget("a")
     assert read.to_dict() == note.to_dict()
     assert read.free == names
+
+
+async def test_parts_of_values_that_are_excluded_are_not_in_the_response(client):
+    secret = {"secret": "hidden", "open": 1}
+    shape = Shape(Decimal("1.5"), "hidden")
+    note = Note(name="a", json=secret, map={"secret": {"deep": "hidden"}}, free=secret, shape=shape, shapes=[shape])
+    await note.asave()
+    shown = {
+        "json": {"open": 1},
+        "map": {"secret": {}},
+        "free": {"open": 1},
+        "shape": {"area": "1.5"},
+        "shapes": [{"area": "1.5"}],
+    }
+    assert (await client.get("/filtered/a")).json() == {"name": "a", "pages": None, **shown}
+    only: Any = {
+        "json": {"open"},
+        "map": {"secret": {"other"}},
+        "free": {"open"},
+        "shape": {"area"},
+        "shapes": {0: {"area"}},
+    }
+    for filters in ({"exclude": {**HIDDEN, "name": True, "pages": True}}, {"include": only}):
+        assert note.model_dump(mode="json", **filters) == shown
+        assert "hidden" not in str(note.model_dump(**filters))
 
 
 async def test_names_with_a_dollar_sign_are_kept_in_responses(client):

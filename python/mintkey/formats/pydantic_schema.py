@@ -353,11 +353,12 @@ class _Values:
             return None
         if isinstance(self.form, (ListForm, NestedForm)):
             return dump(value)
-        if info.mode != "json":
-            return self.form.dump(value, dump)
+        is_whole = info.include is None and info.exclude is None
         try:
-            written = self.form.write(value)
-            return _as_declared(self.form, value, written, dump) if isinstance(self.form, StructuredForm) else written
+            if isinstance(self.form, StructuredForm):
+                return _dump_of_class(self.form, value, dump, info.mode == "json", is_whole)
+            dumped = self.form.write(value) if info.mode == "json" else self.form.dump(value, dump)
+            return dumped if is_whole or not isinstance(self.form, (UntypedForm, JsonForm)) else dump(dumped)
         except CONVERSION_ERRORS as error:
             # pydantic adds no path to what its own functions raise.
             raise PydanticSerializationError(f"{self.attribute._label}: {cause(error)}") from error
@@ -391,11 +392,19 @@ class _Values:
         return value
 
 
-def _as_declared(form: StructuredForm, value: Any, written: Any, dump: Callable[[Any], Any]) -> Any:
-    """Return what pydantic dumps, as the schema says, if it is read as the same value; the `written` value if not."""
+def _dump_of_class(form: StructuredForm, value: Any, dump: Callable[[Any], Any], is_json: bool, is_whole: bool) -> Any:
+    """Return what pydantic dumps, which fits the schema. In JSON, a dump that is read as another value is replaced.
+
+    Only pydantic can leave out parts of the value.
+    """
+    if not is_json:
+        return form.dump(value, dump)
+    written = form.write(value)
+    # A dict may stand for an instance.
+    fitted = form.attribute.fitted(value) if type(value) in JSON_TYPES else value
+    if not is_whole:
+        return form.dump(fitted, dump)
     with contextlib.suppress(*CONVERSION_ERRORS):
-        # A dict may stand for an instance.
-        fitted = form.attribute.fitted(value) if type(value) in JSON_TYPES else value
         dumped = form.dump(fitted, dump)
         if dumped == written or difference(fitted, form.read(dumped)) is None:
             return dumped
