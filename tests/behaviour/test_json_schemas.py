@@ -86,7 +86,7 @@ class Line(Model):
 
 
 MOMENT = datetime(2024, 1, 31, 12, tzinfo=timezone.utc)
-POINT = Point(3, Decimal("1E-7"), Colour.RED, {"a"}, {"$N": Decimal("1.50")}, {"$B": "text"})
+POINT = Point(3, Decimal("0.25"), Colour.RED, {"a"}, {"$N": Decimal("1.50")}, {"$B": "text"})
 #: How to declare each attribute, and two of its values.
 KINDS: dict[str, tuple[Callable[..., Any], Any, Any]] = {
     "text": (StringAttribute, "a", ""),
