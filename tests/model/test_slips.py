@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from mintkey import Model, connect
+from mintkey import Model, connect, pipeline, transaction, use_store
 from mintkey.attributes import BooleanAttribute, NumberAttribute, StringAttribute
 from mintkey.errors import ConfigurationError, InvalidValue
 from mintkey.hooks import before_save
@@ -68,3 +70,22 @@ def test_a_url_that_utf_8_cannot_hold(url):
         connect(url, name="half")
     assert "secret" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+def test_text_is_no_flag():
+    with connect("sqlite://") as store, use_store(store):
+        model: Any = Order
+        order = model(pk="a", total=1)
+        order.save()
+        writes = pipeline()
+        for call, name in (
+            (lambda: model(pk="a", total=2).save(replace="no"), "replace"),
+            (lambda: order.update(total=2, upsert="false"), "upsert"),
+            (lambda: model.update_by_key("b", total=2, upsert="false"), "upsert"),
+            (lambda: model.update_by_key("b", total=2, upsert=0, pipeline=writes), "upsert"),
+        ):
+            with pytest.raises(TypeError, match=f"Order: {name}= takes True or False, not"):
+                call()
+        with pytest.raises(TypeError, match="upsert= takes True or False"), transaction() as tx:
+            tx.update_by_key(model, "b", total=2, upsert="false")  # type: ignore[arg-type]
+        assert (len(writes), [(one.pk, one.total) for one in Order.scan()]) == (0, [("a", 1)])

@@ -236,13 +236,18 @@ def add_key_to_error(schema: Schema, values: dict[str, Any], error: MintkeyError
 
 def check_return_old(schema: Schema, return_old: object, pipeline: object) -> None:
     """Raise `TypeError` if `return_old=` is no bool, or if the write is not sent now."""
-    if type(return_old) is not bool:
-        raise not_a_flag(schema, "return_old", return_old)
+    check_flag(schema, "return_old", return_old)
     if return_old and pipeline is not None:
         raise TypeError(
             f"{schema.model}: return_old=True needs the reply to this write, which a pipeline sends later: leave out "
             "pipeline=, or read the row before with get()"
         )
+
+
+def check_flag(schema: Schema, name: str, value: object) -> None:
+    """Raise `TypeError` if an argument is no bool: text such as "false" counts as true in Python."""
+    if type(value) is not bool:
+        raise not_a_flag(schema, name, value)
 
 
 def not_a_flag(schema: Schema, name: str, value: object) -> TypeError:
