@@ -34,7 +34,7 @@ from models import (
     transactions,
 )
 
-from mintkey import connect
+from mintkey import ModelConfig, connect
 
 PLACE = "SQLite"
 ROWS = 10_000
@@ -132,6 +132,26 @@ def quick(folder: Path) -> Iterator[Job]:
     yield Job("import", 1, both, [Bar("pydynox", 0.7)])
 
 
+def observed(url: str) -> Iterator[Job]:
+    """Reads of stores that differ in their callbacks only."""
+    without, removed, watched = "no callback ever", "callback removed", "with a callback"
+    keys = [f"K{i}" for i in range(1000)]
+    runs: dict[str, Callable[[], object]] = {}
+    for name in (without, removed, watched):
+        store = connect(url, name=name)
+        if name != without:
+            callback = store.on_request(lambda _: None)
+        if name == removed:
+            store.off_request(callback)
+
+        class Observed(Order):
+            model_config = ModelConfig(table="orders", store=store)
+
+        runs[name] = lambda model=Observed: [model.get(pk=key, sk="x") for key in keys]  # type: ignore[misc]
+    for name, limit in ((removed, 1.1), (watched, 2)):
+        yield Job(f"get(), {name}", len(keys), runs, [Bar(without, limit, cpu=True, ours=name)])
+
+
 def safe() -> Job:
     """The one job on a file with sync=full."""
     both = {OURS: lambda: asyncio.run(at_once(64, 1)), "64 save() in turn": lambda: mint(64)}
@@ -144,6 +164,8 @@ def rows(rounds: int, only: str = "") -> Iterator[Row]:
         url = f"sqlite:///{folder / 'ours.db'}?sync=normal"
         with connect(url):
             for job in quick(folder):
+                yield from measured(PLACE, job, rounds, only)
+            for job in observed(url):
                 yield from measured(PLACE, job, rounds, only)
         with connect(f"sqlite:///{folder / 'full.db'}"):
             yield from measured(PLACE, safe(), rounds, only)

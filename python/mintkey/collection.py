@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from mintkey.conditions import Action, Condition
@@ -84,6 +84,8 @@ class Collection(Generic[M]):
     Args:
         models: model classes with the same table, keys and store.
     """
+
+    _schemas: Sequence[Schema] = ()
 
     def __init__(self, models: Iterable[type[M]]) -> None:
         if not isinstance(models, Iterable):

@@ -188,8 +188,8 @@ def _log_failure(callback: RequestCallback, error: Exception) -> None:
     )
 
 
-def log_observers(url: str, log_slow: float | None) -> list[Observer]:
-    """Log that a store is connected. Return the observer that logs its requests, if they are to be logged.
+def log_observers(log_slow: float | None) -> list[Observer]:
+    """Return the observer that logs the requests of a store, if they are to be logged.
 
     The level of the logger is read here, once for each store, so that a request costs nothing if it is not logged.
     """
@@ -205,7 +205,6 @@ def log_observers(url: str, log_slow: float | None) -> list[Observer]:
         return []
     import logging
 
-    logging.getLogger("mintkey.stores").debug("connected: %s", url)
     logger = logging.getLogger("mintkey.requests")
     if log_slow is None and not logger.isEnabledFor(logging.DEBUG):
         return []

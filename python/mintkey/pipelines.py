@@ -6,6 +6,7 @@ pipeline runs the rest of the operation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
@@ -249,10 +250,10 @@ def _sending(writes: list[_Write], all_there: list[_Write]) -> Operation[None]:
             if isinstance(reply, BaseException) and not isinstance(reply, MintkeyError):
                 # An interrupt: Ctrl-C, or what a signal handler raises.
                 raise reply
-        for reply in replies:
-            if isinstance(reply, STORE_FAILURES):
+        for outcome in itertools.chain.from_iterable(map(JoinedWrites.replies, groups, replies)):
+            if isinstance(outcome, STORE_FAILURES):
                 return _withdraw(
-                    all_there, StoreUnavailable(f"not sent, because the store failed earlier: {cause(reply)}")
+                    all_there, StoreUnavailable(f"not sent, because the store failed earlier: {cause(outcome)}")
                 )
     return None
 

@@ -243,10 +243,11 @@ class FixedRate(RateLimit):
         burst: float | None = None,
         _time: Time = Time(),  # noqa: B008 - immutable
     ) -> None:
+        # Before the checks: a debugger may show an object whose arguments were refused.
+        self._given = (rcu, wcu, burst)
         for name, value in (("rcu", rcu), ("wcu", wcu), ("burst", burst)):
             _check(name, value)
         super().__init__(rcu, wcu, burst, _time)
-        self._given = (rcu, wcu, burst)
 
     def __repr__(self) -> str:
         rcu, wcu, burst = self._given
@@ -277,6 +278,7 @@ class AdaptiveRate(RateLimit):
         min_wcu: float = 1,
         _time: Time = Time(),  # noqa: B008 - immutable
     ) -> None:
+        self._given = (max_rcu, max_wcu, min_rcu, min_wcu)
         _check("max_wcu", max_wcu)
         for name, value in (("max_rcu", max_rcu), ("min_rcu", min_rcu), ("min_wcu", min_wcu)):
             if value is None:
@@ -293,7 +295,7 @@ class AdaptiveRate(RateLimit):
         self._unthrottled_since: dict[_Bucket, float] = {}
 
     def __repr__(self) -> str:
-        (min_rcu, max_rcu), (min_wcu, max_wcu) = self._bounds.values()
+        max_rcu, max_wcu, min_rcu, min_wcu = self._given
         return f"AdaptiveRate(max_rcu={max_rcu}, max_wcu={max_wcu}, min_rcu={min_rcu}, min_wcu={min_wcu})"
 
     def _adapt(self, bucket: _Bucket, now: float) -> None:

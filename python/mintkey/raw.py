@@ -86,13 +86,15 @@ class RawTable:
     def __init__(self, store: Store, table: str | TableInfo) -> None:
         if not isinstance(store, Store):
             raise TypeError(f"RawTable takes an open store, as connect(url) returns it, not {shortened(store)}")
+        self.name: str = table.name if isinstance(table, TableInfo) else table
         self._store = store
         self._info: TableInfo | None = table if isinstance(table, TableInfo) else None
         self._codec: _core.Codec | None = None if self._info is None else codec_of(self._info)
-        self.name: str = table.name if isinstance(table, TableInfo) else table
 
     def __repr__(self) -> str:
-        return f"<RawTable {self.name} of {self._store.url}>"
+        return (
+            f"<RawTable {self.name} of {self._store.url}>" if hasattr(self, "_store") else "<RawTable without a store>"
+        )
 
     def describe(self) -> TableInfo:
         """Return the description of the table, with the number of its rows as it is now."""

@@ -124,7 +124,7 @@ class Store:
         self._stop: threading.Event | None = None
         self._views: dict[RateLimit, Store] = {}
         # Shared with the views.
-        self._observers: list[Observer] = log_observers(self.url, log_slow)
+        self._observers: list[Observer] = log_observers(log_slow)
         self._strict_async = strict_async
         # The store whose name this one took: it gets the name back when a `with` block ends.
         self._name = ""
@@ -220,7 +220,7 @@ class Store:
             if identity != schema.identity and not footprint.is_disjoint(schema.footprint):
                 _log(
                     "tables",
-                    False,
+                    _WARNING,
                     f"{'.'.join(schema.identity)} and {'.'.join(identity)} share the table {schema.table!r}, and "
                     "each reads the rows of the other as its own: give both a StringAttribute(discriminator=True), or "
                     "templates of their keys with different literal beginnings",
@@ -302,7 +302,7 @@ class Store:
             )
         if not _reported:
             _reported = True
-            _log("asyncio", False, f"{_BLOCKING_CALL}. Connect with strict_async=True to find the call")
+            _log("asyncio", _WARNING, f"{_BLOCKING_CALL}. Connect with strict_async=True to find the call")
 
     def _restore(self) -> None:
         """Give the name of this store back to the store that had it before."""
@@ -411,15 +411,22 @@ class Store:
         await self.aclose()
 
 
-def _log(engine: str, is_error: bool, text: str) -> None:
-    """Log a report of a store. Called by the compiled core."""
+#: The levels of `logging`, which is imported only for a message.
+_DEBUG, _WARNING = 10, 30
+
+
+def _log(logger: str, level: int, text: str) -> None:
+    """Log a report of a store. Called by the compiled core, after an answer and with the GIL."""
+    # A program that has not imported it has enabled no logger for DEBUG.
+    if level == _DEBUG and "logging" not in sys.modules:
+        return
     import logging
 
     root = logging.getLogger("mintkey")
-    if not is_error and not root.handlers:
+    if level == _WARNING and not root.handlers:
         # Python prints errors to stderr if the program has not configured logging, but no warnings.
         root.addHandler(logging.NullHandler())
-    logging.getLogger(f"mintkey.{engine}").log(logging.ERROR if is_error else logging.WARNING, "%s", text)
+    logging.getLogger(f"mintkey.{logger}").log(level, "%s", text)
 
 
 def single(request: _core.Request) -> Operation[Any]:

@@ -126,6 +126,18 @@ async def test_a_batch_ends_with_the_first_chunk_that_the_store_fails(down, do):
     assert len(list(items)) == 4_500
 
 
+async def test_a_pipeline_ends_with_the_first_round_trip_that_the_store_fails(down, do):
+    with connect(down):
+        pipeline = mintkey.pipeline()
+        for _ in range(2_500):
+            await do.save(Customer(), pipeline=pipeline)
+        with pytest.raises(BatchStoreError) as caught:
+            await do.execute(pipeline)
+    texts = [str(reason) for _, reason in caught.value.failed]
+    assert len(texts) == 2_500
+    assert sum("not sent, because the store failed earlier" in text for text in texts) == 500
+
+
 async def test_the_same_store_works_when_its_folder_is_there(tmp_path, do):
     with connect(f"sqlite:///{tmp_path}/volume/shop.db") as store:
         with pytest.raises(StoreUnavailable, match=r"volume does not exist: create it, or mount its volume"):
@@ -179,10 +191,3 @@ def test_copies(copied):
     assert error.store == "redis://here"
     assert [(item, type(reason)) for item, reason in error.failed] == [(0, StoreTimeout), (1, InvalidValue)]
     assert str(error).startswith("Order: 2 of 3 items failed, and whether 1 of them were written is unknown")
-
-
-def test_the_representation_of_a_store_whose_url_was_refused():
-    store = mintkey.Store.__new__(mintkey.Store)
-    with pytest.raises(ConfigurationError):
-        store.__init__("nothing://:topsecret@here")  # type: ignore[misc]
-    assert repr(store) == "<Store without a valid URL>"

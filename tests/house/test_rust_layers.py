@@ -44,7 +44,7 @@ LAYERS = {
         {"lib"},
         {"worker", "address", "tls"},
         {"deadline", "encrypted", "generations", "parameters"},
-        {"generation", "lock", "pause", "stop", "tls_records", "token"},
+        {"generation", "lock", "notices", "pause", "stop", "tls_records", "token"},
     ],
     "store": [
         {"lib"},

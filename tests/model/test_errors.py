@@ -8,8 +8,10 @@ import pickle
 
 import pytest
 
-from mintkey import MintkeyError, Model, connect, errors
+from mintkey import Collection, MintkeyError, Model, connect, errors
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
+from mintkey.rate_limit import AdaptiveRate, FixedRate
+from mintkey.raw import RawTable
 
 BUILT_IN = {
     "ConfigurationError": ValueError,
@@ -98,3 +100,27 @@ def test_it_can_be_copied_and_pickled():
             assert type(twin) is type(error)
             assert str(twin) == str(error)
             assert (twin.model, twin.key, twin.store) == (error.model, error.key, error.store)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: connect("nothing://:topsecret@here"),
+        lambda: connect("redis://:topsecret@here?nothing=1"),
+        lambda: FixedRate(wcu=-1),
+        lambda: AdaptiveRate(max_rcu=1, min_rcu=2),
+        lambda: Collection([int]),
+        lambda: RawTable("sqlite://", "orders"),  # type: ignore[arg-type]
+    ],
+    ids=["scheme", "parameter", "FixedRate", "AdaptiveRate", "Collection", "RawTable"],
+)
+def test_a_debugger_can_show_an_object_whose_arguments_were_refused(refused):
+    with pytest.raises((MintkeyError, TypeError)) as caught:
+        refused()
+    trace = caught.value.__traceback__
+    shown = []
+    while trace is not None:
+        shown += [repr(value) for name, value in trace.tb_frame.f_locals.items() if name == "self"]
+        trace = trace.tb_next
+    assert shown
+    assert "topsecret" not in "".join(shown)

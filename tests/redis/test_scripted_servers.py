@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -172,6 +173,21 @@ async def test_a_write_that_is_sent_again_after_a_busy_reply_is_not_said_to_be_n
         server.rule = lambda _, __: None
         assert caught.value.outcome == "unknown"
         assert (await do.get(Row, pk="a")).n == 1
+
+
+async def test_a_retry_is_logged_with_its_reason(server, do, count, tmp_path, caplog):
+    def rule(_: Scripted, command: list[bytes]) -> bytes | None:
+        count["writes"] += command[0] in SCRIPTS
+        return b"-LOADING Redis is loading\r\n" if command[0] in SCRIPTS and count["writes"] == 1 else None
+
+    caplog.set_level(logging.DEBUG, "mintkey")
+    with connected(tmp_path, server, timeout=SOON):
+        caplog.clear()
+        server.rule = rule
+        await do.save(Row(pk="topsecret", n=1))
+    retries = [record.getMessage() for record in caplog.records if "sent again" in record.getMessage()]
+    assert retries == ["calls are sent again in 0.02 s: LOADING Redis is loading"]
+    assert "topsecret" not in caplog.text
 
 
 async def test_replies_before_a_server_hangs_count(server, do, count, tmp_path):

@@ -247,21 +247,40 @@ impl<'a, T: Transport> Client<'a, T> {
                 let refusal = ErrorResponse::parse(&response, &identity.secrets());
                 if !attempts.is_corrected && self.correct(&refusal, &identity, &response, now) {
                     attempts.is_corrected = true;
+                    self.note(&format!("{operation} is sent again: {}", refusal.code));
                     return Err(NextStep::RetryNow);
                 }
-                Err(self.refused(refusal, effect))
+                let refused = self.refused(refusal, effect);
+                if let NextStep::RetryLater(Failure::Refused(refusal)) = &refused {
+                    // The message of a response may contain values.
+                    let (status, code) = (response.status, &refusal.code);
+                    self.note(format!("{operation} failed: status {status} {code}").trim_end());
+                }
+                Err(refused)
             }
             Err(error) => {
                 if error.sent {
                     self.mark_uncertain(effect);
                 }
-                let failure = self.transport_error(&error).into();
+                let failed = self.transport_error(&error);
+                self.note(&format!("{operation} failed: {}", failed.message));
+                let failure = failed.into();
                 if error.cause.is_final() || (error.sent && effect == Effect::Once) {
                     return Err(NextStep::Fail(failure));
                 }
                 Err(NextStep::RetryLater(failure))
             }
         }
+    }
+
+    /// Reports an attempt that did not succeed, for the log of the program.
+    pub fn note(&self, what: &str) {
+        let config = &self.shared.config;
+        let server = match self.shared.credentials.destination(config) {
+            Ok(destination) => destination.endpoint.to_string(),
+            Err(_) => config.address.clone(),
+        };
+        config.notices.debug(format!("{server}: {what}"));
     }
 
     /// The delay before the next attempt; `None` if there must be none.

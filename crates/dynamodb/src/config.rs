@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mintkey_runtime::{Address, Parameters, Tls};
+use mintkey_runtime::{Address, Notices, Parameters, Tls};
 use mintkey_store::{Error, Result};
 
 const EXAMPLE: &str = "dynamodb://eu-central-1, or dynamodb://us-east-1?endpoint=http://localhost:8000 for a local \
@@ -38,6 +38,8 @@ pub struct Config {
     pub retries: u32,
     /// Read and write units of new tables; `None`: on demand.
     pub capacity: Option<(u32, u32)>,
+    /// The reports for the log of the program.
+    pub notices: Arc<Notices>,
 }
 
 impl Config {
@@ -77,6 +79,7 @@ impl Config {
                 .and_then(|count| count.try_into().ok())
                 .unwrap_or(DEFAULT_RETRIES),
             capacity,
+            notices: Arc::default(),
         })
     }
 
@@ -84,6 +87,7 @@ impl Config {
     pub fn in_child(&self) -> Self {
         Self {
             tls: Arc::new(self.tls.in_child()),
+            notices: Arc::default(),
             ..self.clone()
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use mintkey_runtime::{Generations, locked};
 use mintkey_store::store::Never;
 use mintkey_store::{
-    Capabilities, Done, Error, Interrupt, Reply, Request, Result, Store, Submission, Ticket,
+    Capabilities, Done, Error, Interrupt, Notice, Reply, Request, Result, Store, Submission, Ticket,
 };
 
 use crate::aws::credentials::fork_gate;
@@ -127,6 +127,10 @@ impl Store for DynamoStore {
             ordered_scans: false,
             largest_batch: 500,
         }
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        self.0.current().shared.config.notices.take()
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mintkey_runtime::{Address, Host, Parameters, Tls};
+use mintkey_runtime::{Address, Host, Notices, Parameters, Tls};
 use mintkey_store::size::MAX_ITEM;
 use mintkey_store::{Error, Result};
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub max_reply: usize,
     /// The warning about servers that evict rows.
     pub eviction: Arc<EvictionWarning>,
+    /// The reports for the log of the program.
+    pub notices: Arc<Notices>,
 }
 
 /// The endpoint of a server.
@@ -111,6 +113,7 @@ impl Config {
             max_item: max_item.unwrap_or(MAX_ITEM),
             max_reply: max_reply.unwrap_or(MAX_REPLY.max(least)),
             eviction: Arc::default(),
+            notices: Arc::default(),
         })
     }
 }

@@ -1,31 +1,21 @@
 //! The warning about servers that evict rows. Each store gives it once.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The eviction policy that a server reported at sign-in.
-///
-/// Nothing here waits for a lock: another thread may have held it when the process forked.
+/// Whether a server has reported its eviction policy at sign-in.
 #[derive(Debug, Default)]
-pub struct EvictionWarning {
-    is_known: AtomicBool,
-    is_pending: AtomicBool,
-    text: Mutex<Option<String>>,
-}
+pub struct EvictionWarning(AtomicBool);
 
 impl EvictionWarning {
-    /// Notes the policy in the `INFO` of a server.
-    pub fn read_info(&self, address: &str, info: &str) {
+    /// The warning, the first time that the `INFO` of a server has a policy that evicts rows.
+    pub fn read_info(&self, address: &str, info: &str) -> Option<String> {
         let setting = |name: &str| {
             let mut lines = info.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         };
-        let Some(policy) = setting("maxmemory_policy").filter(|policy| *policy != "noeviction")
-        else {
-            return;
-        };
-        if self.is_known.swap(true, Ordering::SeqCst) {
-            return;
+        let policy = setting("maxmemory_policy").filter(|policy| *policy != "noeviction")?;
+        if self.0.swap(true, Ordering::SeqCst) {
+            return None;
         }
         let victims = if policy.starts_with("volatile") {
             "rows that have an expiry, before their time"
@@ -36,23 +26,10 @@ impl EvictionWarning {
             Some("0") | None => "maxmemory is not set now".to_owned(),
             Some(bytes) => format!("maxmemory is {bytes} bytes"),
         };
-        if let Ok(mut text) = self.text.try_lock() {
-            *text = Some(format!(
-                "{address} has maxmemory-policy {policy}: when its memory is full, it silently deletes {victims} \
-                 ({limit}). Set maxmemory-policy noeviction; then it refuses writes instead"
-            ));
-            self.is_pending.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// The warning, at the first call after it is known.
-    pub fn take(&self) -> Option<String> {
-        if !self.is_pending.load(Ordering::Relaxed) {
-            return None;
-        }
-        let text = self.text.try_lock().ok()?.take();
-        self.is_pending.store(false, Ordering::SeqCst);
-        text
+        Some(format!(
+            "{address} has maxmemory-policy {policy}: when its memory is full, it silently deletes {victims} ({limit}). \
+             Set maxmemory-policy noeviction; then it refuses writes instead"
+        ))
     }
 }
 
@@ -61,9 +38,7 @@ mod tests {
     use super::*;
 
     fn warning_for(info: &str) -> Option<String> {
-        let warning = EvictionWarning::default();
-        warning.read_info("redis://here", info);
-        warning.take()
+        EvictionWarning::default().read_info("redis://here", info)
     }
 
     #[test]
@@ -84,12 +59,9 @@ mod tests {
     #[test]
     fn the_warning_is_given_once() {
         let warning = EvictionWarning::default();
-        for address in ["redis://one", "redis://two"] {
-            warning.read_info(address, "maxmemory_policy:allkeys-random\r\n");
-        }
-        assert!(warning.take().unwrap().contains("one"));
-        assert_eq!(warning.take(), None);
-        warning.read_info("redis://one", "maxmemory_policy:allkeys-random\r\n");
-        assert_eq!(warning.take(), None);
+        let evicts = "maxmemory_policy:allkeys-random\r\n";
+        let first = warning.read_info("redis://one", evicts);
+        assert!(first.unwrap().contains("one"));
+        assert_eq!(warning.read_info("redis://two", evicts), None);
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use mintkey_runtime::Generations;
-use mintkey_store::{
-    Capabilities, Done, Interrupt, Notice, Reply, Request, Result, Severity, Store, Ticket,
-};
+use mintkey_store::{Capabilities, Done, Interrupt, Notice, Reply, Request, Result, Store, Ticket};
 
 use crate::config::Config;
 use crate::driver::shared::Shared;
@@ -35,11 +33,7 @@ impl Store for RedisStore {
     }
 
     fn notice(&self) -> Option<Notice> {
-        let text = self.0.current().context.config.eviction.take()?;
-        Some(Notice {
-            severity: Severity::Warning,
-            text,
-        })
+        self.0.current().context.config.notices.take()
     }
 
     fn execute(&self, request: &Request, interrupt: &'static dyn Interrupt) -> Result<Reply> {

@@ -56,6 +56,8 @@ pub struct Capabilities {
 /// The severity of a notice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Severity {
+    /// A connection was opened, or an attempt failed and may be repeated.
+    Debug,
     /// Something may go wrong.
     Warning,
     /// Something went wrong that no answer reports.

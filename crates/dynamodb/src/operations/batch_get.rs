@@ -103,6 +103,10 @@ async fn read_once<'k, T: Transport>(
 pub async fn pause<T: Transport>(client: &Client<'_, T>, table: &Table, round: u32) -> Result<()> {
     client.metrics.throttle();
     client.metrics.add_retries(1);
+    let name = &table.name;
+    client.note(&format!(
+        "a part of the batch on table {name:?} is sent again: it was not processed"
+    ));
     let paused = client.pause(retry::delay(round)).await;
     paused.map_err(|error| {
         if matches!(error.cause, Cause::Stopped(Stop::Timeout(_))) {

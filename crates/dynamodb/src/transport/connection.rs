@@ -43,6 +43,9 @@ impl<T: AsFd> Connection<T> {
     ) -> Result<Self, Cause> {
         let limit = Instant::now() + config.connect_timeout;
         let opened = Self::open_until(reactor, config, endpoint, deadline.min(limit)).await;
+        if opened.is_ok() {
+            config.notices.debug(format!("connected to {endpoint}"));
+        }
         opened.map_err(|cause| match cause {
             Cause::Stopped(Stop::Timeout(_)) if deadline > limit => Cause::ConnectTimeout,
             cause => cause,

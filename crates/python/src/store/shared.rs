@@ -119,10 +119,13 @@ impl Shared {
 
     pub fn log_notices(&self, py: Python<'_>) -> PyResult<()> {
         while let Some(notice) = self.engine.notice() {
-            let is_error = notice.severity == Severity::Error;
-            let engine = self.engine.capabilities().engine;
+            let (logger, level) = match notice.severity {
+                Severity::Debug => ("stores", 10),
+                Severity::Warning => (self.engine.capabilities().engine, 30),
+                Severity::Error => (self.engine.capabilities().engine, 40),
+            };
             py.import("mintkey.stores")?
-                .call_method1("_log", (engine, is_error, notice.text))?;
+                .call_method1("_log", (logger, level, notice.text))?;
         }
         Ok(())
     }

@@ -6,7 +6,9 @@ use std::time::Instant;
 use mintkey_runtime::{Deadline, Stop};
 
 use crate::driver::exchange::{Exchange, Outgoing, Step};
-use crate::driver::multiplexed::{CallId, MultiplexedConnection, block, report_lost, tick_at};
+use crate::driver::multiplexed::{
+    CallId, MultiplexedConnection, block, note_broken, note_retry, report_lost, tick_at,
+};
 use crate::driver::shared::Shared;
 use crate::protocol::channel::Replies;
 use crate::protocol::resp::{Call, Value};
@@ -103,7 +105,10 @@ impl Driver<'_> {
             match step {
                 Step::Send(node, calls) => self.send(&node, &calls),
                 Step::RefreshSlots => self.slot_refresh = Some(SlotRefresh::new(topology)),
-                Step::Wait(time) => self.retry_at = tick_at(time, self.deadline.end()),
+                Step::Wait(time) => {
+                    note_retry(&self.shared.context.config, &self.exchange, time);
+                    self.retry_at = tick_at(time, self.deadline.end());
+                }
             }
         }
     }
@@ -189,6 +194,7 @@ impl Driver<'_> {
     /// Closes a connection. Its calls are sent again if they may be.
     fn close(&mut self, index: usize, cause: &TransportError) {
         let connection = self.connections.swap_remove(index);
+        note_broken(&self.shared.context.config, &connection, cause);
         let first = connection.pending.front();
         let first = first.and_then(|call| call.id.own_index());
         let calls = connection.pending.iter().filter_map(|call| {

@@ -16,7 +16,8 @@ use crate::driver::coalesce::{answer_all, coalesce};
 use crate::driver::exchange::{Exchange, Outgoing, Step};
 use crate::driver::in_flight::InFlight;
 use crate::driver::multiplexed::{
-    CallId, MultiplexedConnection, SentCall, block, poll_sockets, report_lost, tick_at,
+    CallId, MultiplexedConnection, SentCall, block, note_broken, note_retry, poll_sockets,
+    report_lost, tick_at,
 };
 use crate::driver::queue::Job;
 use crate::driver::shared::Shared;
@@ -195,6 +196,7 @@ impl EventLoop {
                         .get_or_insert_with(|| SlotRefresh::new(topology));
                 }
                 Some(Step::Wait(time)) => {
+                    note_retry(&self.shared.context.config, &in_flight.exchange, time);
                     in_flight.retry_at = tick_at(time, in_flight.end());
                     self.next_retry = self.next_retry.into_iter().chain(in_flight.retry_at).min();
                 }
@@ -456,6 +458,7 @@ impl EventLoop {
     fn close_connection(&mut self, index: usize, cause: &TransportError) {
         let connection = self.connections.swap_remove(index);
         let shared = Arc::clone(&self.shared);
+        note_broken(&shared.context.config, &connection, cause);
         if let TransportError::Stopped(_) = cause {
             shared.context.topology.suspect(&connection.node);
         }

@@ -401,6 +401,17 @@ impl<N: Clone + PartialEq> Exchange<N> {
         }
     }
 
+    /// Why calls are sent again after a delay; `None`: because they were to be sent later.
+    pub fn retry_reason(&self) -> Option<&str> {
+        let is_paused = |state: &&CallState<N>| matches!(state.stage, Stage::Paused);
+        let mut paused = self.states.iter().filter(is_paused);
+        paused.find_map(|state| match (&state.last_error, &state.busy_reply) {
+            (Some(error), _) => Some(error.message.as_str()),
+            (None, Some(Value::Error(text))) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
     /// The time of `Step::Wait` is over.
     pub fn tick(&mut self) {
         self.is_waiting = false;

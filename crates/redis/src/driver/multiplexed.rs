@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mintkey_runtime::Stop;
-use mintkey_store::{Error, Result};
+use mintkey_store::{Error, Outcome, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::Config;
@@ -330,6 +330,21 @@ pub fn report_lost(
     exchange.broken(others, true, topology, |outcome| {
         cause.error(address, outcome)
     });
+}
+
+/// Reports that calls are sent again after a delay.
+pub fn note_retry(config: &Config, exchange: &Exchange<Arc<Node>>, delay: Duration) {
+    if let Some(reason) = exchange.retry_reason() {
+        let seconds = delay.as_secs_f64();
+        let text = format!("calls are sent again in {seconds} s: {reason}");
+        config.notices.debug(text);
+    }
+}
+
+/// Reports that a connection broke.
+pub fn note_broken(config: &Config, connection: &MultiplexedConnection, cause: &TransportError) {
+    let error = cause.error(&connection.node.own_address(), Outcome::NotApplied);
+    config.notices.debug(error.message);
 }
 
 /// When to report `tick` after this time; `None`: not before the end of the request.

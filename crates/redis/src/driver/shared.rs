@@ -42,6 +42,7 @@ impl Shared {
             closed: AtomicBool::new(self.is_closed()),
             ..Self::new(Config {
                 tls,
+                notices: Arc::default(),
                 ..parents.clone()
             })
         }

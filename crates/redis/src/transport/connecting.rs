@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::vec;
 
 use mintkey_runtime::{Stop, untrusted_reason};
-use mintkey_store::{Error, ErrorKind, Outcome, Result};
+use mintkey_store::{Error, ErrorKind, Outcome, Result, Severity};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
@@ -59,6 +59,24 @@ impl Connecting {
     ///
     /// Host names are looked up on a thread of `lookups`, or without it on the calling thread.
     pub fn advance(
+        &mut self,
+        config: &Config,
+        lookups: Option<&Lookups>,
+    ) -> Result<Option<Connection>> {
+        let advanced = self.take_steps(config, lookups);
+        let address = || self.node.own_address();
+        match &advanced {
+            Ok(None) => {}
+            Ok(Some(_)) => config.notices.debug(format!("connected to {}", address())),
+            Err(Error { message, .. }) => {
+                let text = format!("connecting to {} failed: {message}", address());
+                config.notices.debug(text);
+            }
+        }
+        advanced
+    }
+
+    fn take_steps(
         &mut self,
         config: &Config,
         lookups: Option<&Lookups>,
@@ -213,7 +231,9 @@ impl Connecting {
                     check_version(address, &info)?;
                     self.node.set_version(own_version(&info));
                     check_mode(config, &info)?;
-                    config.eviction.read_info(address, &info);
+                    if let Some(warning) = config.eviction.read_info(address, &info) {
+                        config.notices.add(Severity::Warning, warning);
+                    }
                 }
                 _ if index == last => {
                     return Err(Error::new(

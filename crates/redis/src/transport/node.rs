@@ -56,14 +56,18 @@ impl Node {
 
     /// The server, for a report: its own address, and its version.
     pub fn describe(&self) -> Server {
-        let address = match &self.endpoint {
+        Server {
+            address: self.own_address(),
+            version: locked(&self.version).clone(),
+        }
+    }
+
+    /// Its host and port, or the path of its socket.
+    pub fn own_address(&self) -> String {
+        match &self.endpoint {
             Endpoint::Host(host, port) if host.contains(':') => format!("[{host}]:{port}"),
             Endpoint::Host(host, port) => format!("{host}:{port}"),
             Endpoint::Socket(path) => path.display().to_string(),
-        };
-        Server {
-            address,
-            version: locked(&self.version).clone(),
         }
     }
 

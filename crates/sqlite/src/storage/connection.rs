@@ -14,6 +14,7 @@ use crate::storage::deadline_slot::DeadlineSlot;
 use crate::storage::file_guard::{self, BeforeClose, FileGuard, FileId, Joined};
 use crate::storage::fork_gate;
 use crate::storage::guarded_file::Loss;
+use crate::storage::notices;
 
 /// The instructions of `SQLite`'s virtual machine between two checks of the deadline: about half a millisecond.
 const INSTRUCTIONS: i32 = 20_000;
@@ -103,6 +104,19 @@ impl OpenConnection {
 impl Connection {
     /// Opens the store's database.
     pub fn open(config: &Config, deadline: &mut Deadline) -> Result<Opened> {
+        let opened = Self::open_files(config, deadline);
+        let address = &config.address;
+        match &opened {
+            Ok(Opened::Ready(_)) => notices::debug(format!("opened {address}")),
+            Ok(Opened::Lost(_)) => {}
+            Err(Error { message, .. }) => {
+                notices::debug(format!("opening {address} failed: {message}"));
+            }
+        }
+        opened
+    }
+
+    fn open_files(config: &Config, deadline: &mut Deadline) -> Result<Opened> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let Some(path) = &config.path else {
             let raw = rusqlite::Connection::open_in_memory_with_flags(flags)

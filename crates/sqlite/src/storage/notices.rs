@@ -1,10 +1,8 @@
 //! Reports for the log of the program, kept until the binding asks for them.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use mintkey_runtime::locked;
+use mintkey_runtime::Notices;
 use mintkey_store::{Notice, Severity};
 
 use crate::storage::fork_gate;
@@ -12,20 +10,20 @@ use crate::storage::guarded_file::LossOutcome;
 
 /// The reports of all stores of the process, because the store that detects a loss may serve no further request. Locked
 /// only inside the fork gate.
-static NOTICES: Mutex<Vec<Notice>> = Mutex::new(Vec::new());
-/// Whether there may be a report. This is quick to check.
-static ANY: AtomicBool = AtomicBool::new(false);
+static NOTICES: Notices = Notices::new();
 
 /// Takes out the oldest report.
 pub fn take() -> Option<Notice> {
-    if !ANY.load(Ordering::Relaxed) {
+    if NOTICES.is_empty() {
         return None;
     }
     let _pass = fork_gate::enter();
-    let mut notices = locked(&NOTICES);
-    let oldest = (!notices.is_empty()).then(|| notices.remove(0));
-    ANY.store(!notices.is_empty(), Ordering::Relaxed);
-    oldest
+    NOTICES.take()
+}
+
+/// Reports that a connection was opened, or could not be opened.
+pub fn debug(text: String) {
+    NOTICES.debug(text);
 }
 
 /// Reports that the files of a database were not in their place, and what was lost.
@@ -57,9 +55,5 @@ pub fn report_loss(path: &Path, outcome: LossOutcome) {
         "{what} while a store had the database open: {rows}. No program may remove, rename or replace the database file \
          and the files next to it that end in -wal and -shm while the database is open"
     );
-    locked(&NOTICES).push(Notice {
-        severity: Severity::Error,
-        text,
-    });
-    ANY.store(true, Ordering::Relaxed);
+    NOTICES.add(Severity::Error, text);
 }
