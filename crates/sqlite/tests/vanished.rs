@@ -70,6 +70,7 @@ impl Open {
     fn notices(&self) -> Vec<String> {
         let notices = std::iter::from_fn(|| self.store().notice());
         notices
+            .filter(|notice| notice.severity != Severity::Debug)
             .map(|notice| {
                 assert_eq!(notice.severity, Severity::Error);
                 notice.text
