@@ -86,6 +86,7 @@ async def test_what_cannot_be_stored_is_refused_by_name(do, name, value):
         await do.save(item)
     assert caught.value.model == "Every"
     assert caught.value.attribute == name
+    assert value != "\ud800" or "the text has a lone surrogate" in str(caught.value)
     assert await do.count(Every) == 0
     assert {key: kept for key, kept in item.__dict__.items() if not key.startswith("_")} == before
     with pytest.raises(InvalidValue):

@@ -98,7 +98,10 @@ class CompressedAttribute(Attribute[str, V]):
     def encode(self, value: Any) -> bytes:
         if not isinstance(value, str):
             raise TypeError(f"expected str, got {type(value).__name__}")
-        data = str.encode(value)
+        try:
+            data = str.encode(value)
+        except UnicodeEncodeError:
+            raise ValueError("the text has a lone surrogate, which UTF-8 cannot hold") from None
         if len(data) > self.max_size:
             raise ValueError(
                 f"the text has {len(data):,} bytes, and max_size={self.max_size}: split the text, or raise max_size="
