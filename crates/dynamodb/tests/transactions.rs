@@ -127,6 +127,23 @@ fn a_cancelled_transaction_is_sent_again_with_another_token() {
 }
 
 #[test]
+fn a_retry_is_reported_with_its_reasons() {
+    let server = Faulty::new(&[cancelled(&[THROTTLED, CONFLICT])]);
+    let store = open(&server.endpoint, "");
+    requests::run(&*store, two()).unwrap();
+    let notices = std::iter::from_fn(|| store.notice());
+    let texts: Vec<String> = notices.map(|notice| notice.text).collect();
+    let expected = [
+        format!("connected to {}", server.endpoint),
+        format!(
+            "{}: TransactWriteItems failed: ThrottlingError, TransactionConflict",
+            server.endpoint
+        ),
+    ];
+    assert_eq!(texts, expected);
+}
+
+#[test]
 fn transactions_that_keep_failing_end_with_the_reason() {
     let script = vec![cancelled(&[NONE, CONFLICT]); 200];
     let error = failure(&script, "&timeout=1", &two());

@@ -4,7 +4,7 @@
 //! server carries them out at most once. A call that the server has cancelled was not carried out: the next one, if any, has
 //! another token.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,9 @@ pub async fn commit<T: Transport>(
         };
         let plan = &sent.plan;
         let next = after_refusal(client, participants, plan, &mut observed, &refusal, now).await;
+        if next.is_ok() {
+            note_retry(client, "TransactWriteItems", &refusal);
+        }
         match next {
             Err(error) => return Err(with_guards(client, participants, error, now).await),
             Ok(Next::Changed(error)) => {
@@ -203,6 +206,14 @@ async fn read_awaited<T: Transport>(
         }
     }
     Ok(())
+}
+
+/// Reports why a transaction is sent again, for the log of the program.
+fn note_retry<T: Transport>(client: &Client<'_, T>, operation: &str, refusal: &ErrorResponse) {
+    let codes = refusal.reasons.iter().map(CancellationReason::code);
+    let codes: BTreeSet<&str> = codes.filter(|code| *code != "None").collect();
+    let codes = codes.into_iter().collect::<Vec<_>>().join(", ");
+    client.note(&format!("{operation} failed: {codes}"));
 }
 
 /// Waits before a transaction is sent again. If there is no time for that, it fails with this error.
@@ -370,6 +381,7 @@ pub async fn get<T: Transport>(
             Ok(output) => break output,
             Err(Failure::Refused(refusal)) if refusal.class == ErrorClass::Cancelled => {
                 let error = read_error(client, get, &refusal, now)?;
+                note_retry(client, "TransactGetItems", &refusal);
                 pause(client, retries, error).await?;
                 retries += 1;
             }
