@@ -78,6 +78,8 @@ class Every(Model):
     texts = ListAttribute(of=CompressedAttribute())
     jsons = ListAttribute(of=JSONAttribute())
     anything = ListAttribute(of=Any)
+    rows = ListAttribute(of=dict)
+    pairs = MapAttribute(of=list)
     n = NumberAttribute()
 
 
@@ -96,6 +98,8 @@ VALUES: dict[str, Any] = {
     "texts": ["x" * 500, ""],
     "jsons": [{"a": [1.5, None]}, 1],
     "anything": [1, None, {"a": [b"x"]}],
+    "rows": [{"a": 1}, {}],
+    "pairs": {"a": [1, "x"], "b": []},
 }
 
 
@@ -168,6 +172,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("colours", {"a": "red"}, r"in a: expected a Colour"),
     ("words", {"de": {"eins"}}, r"in de: the value has the length 1, and min_length=2"),
     ("words", {"de": set()}, "empty set"),
+    ("rows", [{}, 1], r"in \[1\]: expected dict, got int"),
+    ("rows", [[1]], r"in \[0\]: expected dict, got list"),
+    ("pairs", {"a": "x"}, r"in a: expected list, got str"),
+    ("pairs", {"a": (1,)}, r"in a: expected list, got tuple"),
     ("gaps", [5], r"in \[0\]: expected timedelta, got int"),
 ]
 

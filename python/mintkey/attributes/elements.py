@@ -101,7 +101,10 @@ class Element(Structure):
             raise TypeError("an element must not be None here: leave it out")
         encoded = attribute.encode(value)
         if attribute.kind in {"list", "map", "any"}:
-            return encoded  # the list or map is checked as a whole
+            wanted = {"list": list, "map": dict}.get(attribute.kind, object)
+            if not isinstance(encoded, wanted):
+                raise TypeError(f"expected {wanted.__name__}, got {type(value).__name__}")
+            return encoded  # its contents are checked together with the rest of the value
         # Without a label: the path names the element.
         return _core.checked(attribute.kind, None, encoded)
 
