@@ -19,10 +19,16 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def texts() -> dict[str, str]:
+def texts(tmp_path_factory) -> dict[str, str]:
     """The text of every file that git tracks or would add, by path, without generated files."""
+    git = ["git"]
+    if not (ROOT / ".git").exists():
+        # A source distribution: an empty repository knows which files are ignored.
+        empty = tmp_path_factory.mktemp("repository")
+        subprocess.run(["git", "init", "--quiet", empty], check=True)
+        git += [f"--git-dir={empty}/.git", f"--work-tree={ROOT}"]
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -31,7 +37,7 @@ def texts() -> dict[str, str]:
     found = {}
     for name in filter(None, listed.split("\0")):
         path = ROOT / name
-        made = name in {"Cargo.lock", "THIRD-PARTY-NOTICES.txt"} or name.startswith("requirements/")
+        made = name in {"Cargo.lock", "PKG-INFO", "THIRD-PARTY-NOTICES.txt"} or name.startswith("requirements/")
         if made or not path.is_file():
             continue
         content = path.read_bytes()

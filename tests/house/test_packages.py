@@ -5,9 +5,12 @@ from __future__ import annotations
 import email
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tarfile
+import zipfile
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -31,8 +34,8 @@ def test_a_source_distribution_is_the_checkout(root, texts, tmp_path):
         file = archive.extractfile(f"{folder}/PKG-INFO")
         assert file is not None
         head, _, page = file.read().decode().partition("\n\n")
-    # What belongs to git and its host is left out.
-    assert {name for name in texts if not name.startswith(".git")} - names == set()
+    # What belongs to the host of the repository is left out.
+    assert {name for name in texts if not name.startswith(".github/")} - names == set()
     assert {"Cargo.lock", "THIRD-PARTY-NOTICES.txt", "requirements/dev.txt", ".ci/run"} - names == set()
     assert [name for name in names if PurePosixPath(name).suffix in {".so", ".pyc", ".pyd"} or "/target/" in name] == []
 
@@ -42,6 +45,20 @@ def test_a_source_distribution_is_the_checkout(root, texts, tmp_path):
     assert page.strip() == (root / "docs/package.md").read_text("utf-8").strip()
     # A package index shows the page alone: a relative link would lead nowhere.
     assert [link for link in LINK.findall(page) if not link.startswith(("https://", "#"))] == []
+
+
+def test_a_wheel_with_paths_of_this_machine_is_refused(root, tmp_path):
+    check = runpy.run_path(str(root / "tools/wheels.py"))["check_contents"]
+    wheel = tmp_path / "mintkey.whl"
+    needed = ["mintkey/_core.pyi", "mintkey/py.typed"]
+    needed += [f"mintkey.dist-info/licenses/{name}" for name in ("LICENSE", "THIRD-PARTY-NOTICES.txt")]
+    for path, is_refused in (("crates", False), (root / "crates", True), (Path.home() / ".cargo", True)):
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name in needed:
+                archive.writestr(name, "")
+            archive.writestr("mintkey/_core.so", f"\0panicked at {path}/ids/src/lib.rs\0")
+        with pytest.raises(SystemExit, match=r"_core\.so has a path in") if is_refused else nullcontext():
+            check(wheel)
 
 
 def test_the_classifiers_are_the_support_matrix(root):
