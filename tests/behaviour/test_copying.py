@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -384,6 +385,20 @@ def test_a_table_is_not_copied_onto_itself_under_another_address(target, url):
             assert copy(target, other, verify=True).is_complete
         finally:
             other.run(request for request in [codec_of(describe(target, "parcels")).delete_table()])
+
+
+def test_two_copies_may_have_one_state_file(source, tmp_path):
+    fill(source, 200)
+    target, state = f"sqlite:///{tmp_path}/target.db?timeout=60", tmp_path / "state.json"
+    both = threading.Barrier(2)
+
+    def run(_number: int) -> bool:
+        both.wait()
+        return copy(f"{source.url}?timeout=60", target, on_conflict="skip", resume=state, verify=True).is_complete
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(run, range(2))) == [True, True]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("state")] == []
 
 
 def test_wrong_arguments(source, tmp_path):

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,19 +104,23 @@ class CopyState:
         self._saved = float("-inf")
         self.began = began
         self.tables: dict[str, TableState] = {}
-        if self._path is not None and self._path.exists():
+        if self._path is not None:
             self._read(self._path)
 
     def _read(self, path: Path) -> None:
         try:
-            values = json.loads(path.read_text("utf-8"))
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ConfigurationError(f"the state file {path} cannot be read: {reason_of_system(error)}") from error
+        try:
+            values = json.loads(text)
             version = values["version"]
             # Another version may have other entries.
             known: dict[str, Any] = values if version == _VERSION else {"copy": {}, "began": 0, "tables": {}}
             identity, began = known["copy"], float(known["began"])
             tables = {name: TableState.from_dict(table) for name, table in known["tables"].items()}
-        except OSError as error:
-            raise ConfigurationError(f"the state file {path} cannot be read: {reason_of_system(error)}") from error
         except Exception as error:
             raise ConfigurationError(
                 f"{path} is not the state of a copy: name another file, or delete this one to start again"
@@ -157,10 +162,11 @@ class CopyState:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
-    """Open a file that takes the place of another one when it is complete."""
-    new = path.with_name(f"{path.name}.new")
+    """Open a file that takes the place of another one when it is complete. Two copies do not write the same file."""
+    number, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)
+    new = Path(name)
     try:
-        with new.open("w", encoding="utf-8") as file:
+        with open(number, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open
             yield file
             file.flush()
             os.fsync(file.fileno())
