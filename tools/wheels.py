@@ -86,7 +86,10 @@ def main(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     run("maturin", "sdist", "--out", folder)
     (source,) = folder.iterdir()
-    # As a user installs it, but with the compiled crates of `make build`.
+    # As a user installs it, but with the compiled crates of `make build`. Not with mintkey's own: Cargo compares times,
+    # and the files of a source distribution are old.
+    own_crates = [f"--package=mintkey-{path.name}" for path in (ROOT / "crates").iterdir()]
+    run("cargo", "clean", "--release", *own_crates)
     try_package(source, sys.executable, {"CARGO_TARGET_DIR": str(ROOT / "target")})
     for python in pythons():
         known = set(folder.glob("*.whl"))
