@@ -11,6 +11,7 @@ import functools
 import inspect
 import itertools
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -54,7 +55,7 @@ except ImportError as error:
 
 __all__ = ["HOW", "STORED", "adapter", "core_schema_of", "titled"]
 
-#: The context in which values that a save generates are read instead of ignored, and null is dumped for absent ones.
+#: The context of what is no body and no response: generated values are read, and null for a key is no mistake.
 STORED: Final = {"mintkey": "stored"}
 #: How dumped items are validated: nested models may have names or aliases.
 HOW: Final[Any] = {"context": STORED, "by_alias": True, "by_name": True}
@@ -81,11 +82,13 @@ def core_schema_of(model: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     schema = getattr(model, "__mintkey_schema__", None)
     if schema is None:
         raise TypeError(f"{model.__name__} has no attributes: use a subclass")
-    inputs, outputs = {}, {}
+    inputs, outputs, demanded = {}, {}, []
     for name, form in forms(schema).items():
         attribute = schema.attributes[name]
         declared = _Declared(schema, attribute, form)
         given, held = _Input(declared), _Output(declared)
+        if declared.is_demanded:
+            demanded.append(name)
         alias = attribute.alias
         inputs[name] = core_schema.typed_dict_field(
             handler.generate_schema(Annotated[Any, given]),
@@ -103,7 +106,7 @@ def core_schema_of(model: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         _constructing(model),
         handler.generate_schema(Annotated[Any, objects]),
         ref=ref,
-        serialization=core_schema.wrap_serializer_function_ser_schema(_dumped, schema=stored),
+        serialization=core_schema.wrap_serializer_function_ser_schema(_dumping(demanded), info_arg=True, schema=stored),
     )
     # In a union, the locations of problems begin with the tag.
     reference: Any = _Reference(ref)
@@ -216,18 +219,41 @@ class _Objects:
         return handler(self._stored if handler.mode == "serialization" else schema)
 
 
-def _dumped(instance: Any, dump: Callable[[dict[str, Any]], Any]) -> Any:
-    if not hasattr(instance, "__mintkey_schema__"):
-        return dump(instance)  # pydantic warns
-    try:
-        return dump(_all_values(instance))
-    except PydanticSerializationError as error:
-        # One item of a list is found by its key.
-        keys = instance.__mintkey_schema__.given_keys
-        given = [f"{name}={shortened(instance.__dict__[name])}" for name in keys if name in instance.__dict__]
-        if not given:
-            raise
-        raise PydanticSerializationError(f"{type(instance).__name__}({', '.join(given)}): {error}") from error
+def _dumping(demanded: list[str]) -> Callable[[Any, Any, Any], Any]:
+    """Return the serializer of a model. The schema of a response says that the `demanded` attributes are not null."""
+
+    def dumped(instance: Any, dump: Callable[[dict[str, Any]], Any], info: core_schema.SerializationInfo[Any]) -> Any:
+        if not hasattr(instance, "__mintkey_schema__"):
+            return dump(instance)  # pydantic warns
+        values = _all_values(instance)
+        if info.mode == "json" and not info.exclude_none and not _is_stored(info):
+            for name in demanded:
+                if values.get(name, name) is None and _is_shown(name, info):
+                    # Without the key, because Python keeps the text of each warning.
+                    warnings.warn(
+                        f"{instance.__mintkey_schema__.attributes[name]._label} has no value and is null, and the "
+                        "output schema says that it is never null: save the instance first, give it a value, or leave "
+                        "it out with exclude_none=True",
+                        UserWarning,
+                        stacklevel=2,
+                    )
+        try:
+            return dump(values)
+        except PydanticSerializationError as error:
+            # One item of a list is found by its key.
+            keys = instance.__mintkey_schema__.given_keys
+            given = [f"{name}={shortened(instance.__dict__[name])}" for name in keys if name in instance.__dict__]
+            if not given:
+                raise
+            raise PydanticSerializationError(f"{type(instance).__name__}({', '.join(given)}): {error}") from error
+
+    return dumped
+
+
+def _is_shown(name: str, info: core_schema.SerializationInfo[Any]) -> bool:
+    """Return whether `include=` and `exclude=` leave a name in."""
+    is_included = info.include is None or name in info.include
+    return is_included and (info.exclude is None or name not in info.exclude)
 
 
 def _all_values(instance: Any) -> dict[str, Any]:
@@ -344,12 +370,6 @@ class _Values:
 
     def _dump(self, value: Any, dump: Callable[[Any], Any], info: core_schema.SerializationInfo[Any]) -> Any:
         if value is None:
-            # The schema of all values that can be absent is nullable, so that they do not come here.
-            if info.mode == "json" and not _is_stored(info):
-                raise PydanticSerializationError(
-                    f"{self.attribute._label} has no value, and the output schema demands one: save the instance "
-                    "first, give it a value, or leave it out with exclude_none=True"
-                )
             return None
         if isinstance(self.form, (ListForm, NestedForm)):
             return dump(value)
