@@ -63,6 +63,8 @@ async def nothing_is_stored(do):
     assert await do.get(Named, name="new") is None
     assert await do.iterate((Named.batch_get if do.blocking else Named.abatch_get)(["new", "other"])) == [None, None]
     assert await do.get_by(Member, email="new@example.com") is None
+    keys = ((Named, "new"), (Member, "new"), (Named, "other"))
+    assert await transact_get(do, *keys) == [None, None, None]
     for model in (Named, Member, Later):
         assert await do.count(model) == 0
         assert await do.all(do.scan(model)) == []

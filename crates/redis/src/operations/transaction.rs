@@ -237,7 +237,10 @@ impl OperationContext<'_> {
         let rows: Vec<(usize, &Key)> = positions.zip(get.keys.iter().map(|(_, key)| key)).collect();
         let (table, _) = &get.keys[0];
         let (layouts, values) = loop {
-            let layouts = self.layouts_of_tables(&tables).await?;
+            let mut layouts = Vec::with_capacity(tables.distinct.len());
+            for (table, _) in &tables.distinct {
+                layouts.extend(self.layouts_to_read(table, &[tables.slot_group]).await?);
+            }
             let call = snapshot_call(tables.slot_group, &layouts, &rows);
             match self.channel.send_one(call).await? {
                 Value::Array(values) if values.len() == rows.len() => break (layouts, values),

@@ -450,11 +450,11 @@ return 'void'
 
 /// Reads several rows, of one table or of several, at one moment.
 ///
-/// Keys: the catalog entry of each table, the rows. Arguments: the epochs of the catalog entries. Returns `STALE` (a catalog
-/// entry has changed), or the fields of each row with their values.
+/// Keys: the catalog entry of each table, the rows. Arguments: the epochs of the catalog entries, empty for one that is not
+/// there. Returns `STALE` (a catalog entry has changed), or the fields of each row with their values.
 pub static SNAPSHOT: Script = Script::new(&[r"
 for i = 1, #ARGV do
-  if redis.call('HGET', KEYS[i], 'epoch') ~= ARGV[i] then return redis.status_reply('STALE') end
+  if (redis.call('HGET', KEYS[i], 'epoch') or '') ~= ARGV[i] then return redis.status_reply('STALE') end
 end
 local rows = {}
 for i = #ARGV + 1, #KEYS do rows[i - #ARGV] = redis.call('HGETALL', KEYS[i]) end
