@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ from mintkey.cli import main
 from mintkey.raw import put_items
 
 __all__ = ["url"]
+
+# Under `nohup` this process ignores SIGHUP, and the commands that it starts would do so, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ORDERS: dict[str, Any] = {
     "name": "orders",
