@@ -292,5 +292,6 @@ def test_a_dump_to_json_names_the_attribute_with_a_wrong_value():
 
     wrong: list[dict[str, Any]] = [{"pk": 3}, {"numbers": ["x"]}, {"data": {"a": object()}}]
     for values in wrong:
-        with pytest.raises(PydanticSerializationError, match=rf"Wrong\.{next(iter(values))}.*: .*(expected|cannot be stored)"):
+        (name,) = values
+        with pytest.raises(PydanticSerializationError, match=rf"Wrong\.{name}.*: .*(expected|cannot be stored)"):
             Wrong(**values).model_dump(mode="json")

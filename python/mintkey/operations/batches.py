@@ -35,7 +35,7 @@ M = TypeVar("M")
 
 #: The seconds that a chunk of more than `CHUNK` items may take: fewer in an event loop, which it blocks for a part of
 #: that time.
-_SECONDS = 0.06
+_SECONDS = 0.1
 _AWAITED_SECONDS = 0.02
 
 #: Called after each chunk, on the caller's thread, with the number of processed items and the total (None if unknown).
