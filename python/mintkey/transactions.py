@@ -217,6 +217,7 @@ class Transaction:
     ) -> None:
         """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
         schema = self._schema_of(item)
+        arguments.check_flag(schema, "replace", replace)
         write = _Save(schema, item, condition, replace, skip_hooks, False)
         self._add(schema, write, condition, () if skip_hooks else _SAVE_HOOKS)
         item_operations.generate_keys(schema, item)

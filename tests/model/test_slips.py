@@ -88,4 +88,6 @@ def test_text_is_no_flag():
                 call()
         with pytest.raises(TypeError, match="upsert= takes True or False"), transaction() as tx:
             tx.update_by_key(model, "b", total=2, upsert="false")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="Order: replace= takes True or False"), transaction() as tx:
+            tx.save(model(pk="a", total=2), replace="no")  # type: ignore[arg-type]
         assert (len(writes), [(one.pk, one.total) for one in Order.scan()]) == (0, [("a", 1)])
