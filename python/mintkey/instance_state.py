@@ -12,23 +12,6 @@ from weakref import ReferenceType, ref
 
 from mintkey import _core
 
-__all__ = [
-    "Fetched",
-    "LazyState",
-    "Part",
-    "Selected",
-    "State",
-    "WeakSlot",
-    "all_values",
-    "fetched",
-    "is_untouched",
-    "moment",
-    "pickled",
-    "set_slot",
-    "state_of",
-    "unpickled",
-]
-
 #: Returns a later moment than any call before.
 moment = itertools.count(1).__next__
 

@@ -60,3 +60,11 @@ def test_type_checkers_can_read_every_name_that_the_package_exports():
     names = ast.literal_eval(listed)
     assert sorted(names) == sorted({*mintkey._MODULE_OF, "__version__"})
     assert all(hasattr(mintkey, name) for name in names)
+
+
+def test_only_modules_that_users_import_list_their_names():
+    package = Path(mintkey.__file__).parent
+    private = ["cli", "copies", "definitions", "formats", "methods", "operations", "results"]
+    modules = [file for name in private for file in (package / name).glob("[!_]*.py")]
+    assert len(modules) > len(private)
+    assert [str(file) for file in modules if "__all__" in file.read_text(encoding="utf-8")] == []

@@ -33,8 +33,6 @@ from mintkey.attributes.times import (
 )
 from mintkey.errors import shortened
 
-__all__ = ["SCALARS", "Element", "element_named", "scalar_attribute"]
-
 
 class _Float(NumberAttribute[float]):
     """Numbers that are always read as `float`."""

@@ -10,18 +10,6 @@ from typing import Any, NamedTuple
 
 from mintkey.errors import nearest, shortened
 
-__all__ = [
-    "Part",
-    "allows_none",
-    "constraints_of",
-    "element_of",
-    "is_annotated",
-    "no_member",
-    "part_of",
-    "without_none",
-]
-
-
 _WRAPPERS = ("Required", "NotRequired", "ReadOnly")
 _UNIONS = (typing.Union, types.UnionType)
 

@@ -9,22 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = [
-    "Always",
-    "AutoOptions",
-    "Bytes16",
-    "Default",
-    "FieldOptions",
-    "Integers",
-    "Maybe",
-    "MaybeField",
-    "SortedOptions",
-    "Sure",
-    "SureField",
-    "Texts",
-    "Times",
-]
-
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterable, Iterator

@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["NUMBERS", "check_type", "reader"]
-
 NUMBERS = (int, float, Decimal)
 
 #: The names of the types in which values are read from a store.

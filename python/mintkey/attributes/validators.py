@@ -15,8 +15,6 @@ from mintkey.attributes.comparing import Misfit, exact
 from mintkey.attributes.iso import as_utc
 from mintkey.errors import CONVERSION_ERRORS, cause, shortened
 
-__all__ = ["MEASURED", "NO_LIMITS", "ORDERED", "TEXT", "Validators", "refused_part"]
-
 #: The limits of each kind of values. `choices=` and `validate=` apply to all.
 NO_LIMITS: frozenset[str] = frozenset()
 ORDERED = frozenset({"min", "max"})

@@ -15,8 +15,6 @@ from mintkey.errors import shortened
 from mintkey.raw import pages
 from mintkey.stores import Store, single
 
-__all__ = ["count_rows", "key_value", "opened", "queried", "scanned"]
-
 #: The maximum number of rows of a page.
 _PAGE = 1_000
 

@@ -12,8 +12,6 @@ from mintkey.cli import copying, ids, reading, transfer
 from mintkey.cli.endings import Code, UsageError, is_url
 from mintkey.cli.expressions import GRAMMAR
 
-__all__ = ["COMMANDS", "Command", "command_of", "complete", "parser_of", "positionals"]
-
 _SUMMARY = "IDs, and the tables of SQLite, Redis and DynamoDB without your program."
 
 

@@ -18,8 +18,6 @@ from mintkey.errors import StoreError
 from mintkey.rate_limit import FixedRate
 from mintkey.stores import Store
 
-__all__ = ["copy_arguments", "copy_tables"]
-
 _COUNTS = ["written", "unchanged", "skipped", "failed"]
 #: The rows of a difference that are named.
 _SHOWN = 20

@@ -14,20 +14,6 @@ from typing import NoReturn
 
 from mintkey.errors import DISK_FULL, ConfigurationError, InvalidValue, MintkeyError, TableMissing, reason_of_system
 
-__all__ = [
-    "MEANINGS",
-    "Code",
-    "Interrupted",
-    "UsageError",
-    "complain",
-    "ending",
-    "hide_passwords",
-    "is_url",
-    "signals_interrupt",
-    "url_of",
-    "urls_in",
-]
-
 #: An argument that begins with this names the environment variable that has the URL.
 _VARIABLE = "env:"
 _LOGIN = re.compile(r"(\w://)[^\s/?#]*@")

@@ -21,8 +21,6 @@ from mintkey.cli.endings import UsageError
 from mintkey.conditions import Path
 from mintkey.errors import MintkeyError
 
-__all__ = ["GRAMMAR", "parse_condition", "parse_text"]
-
 GRAMMAR = r"""
 condition   test, condition and condition, condition or condition, not condition, (condition)
 test        path = value, also != < <= > >=

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["DAMAGED", "Source", "written_file"]
-
 #: The errors of a compressed file that is cut off or damaged.
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 #: The first byte of a compressed file. No row begins with it.

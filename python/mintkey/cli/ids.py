@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-__all__ = ["inspect", "inspect_arguments", "new", "new_arguments"]
-
 NAMES = [member.value for member in AutoGenerate]
 _CHUNK = 10_000
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}

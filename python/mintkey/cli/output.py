@@ -9,8 +9,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
-__all__ = ["Progress", "is_terminal", "print_table"]
-
 #: The maximum width of a cell if the table is wider than the terminal.
 _CELL = 40
 _BAR = 24

@@ -20,24 +20,6 @@ from mintkey.raw import RawTable
 from mintkey.results.plans import sort_condition
 from mintkey.stores import Store
 
-__all__ = [
-    "count",
-    "count_arguments",
-    "describe_arguments",
-    "describe_one",
-    "get",
-    "get_arguments",
-    "list_tables",
-    "output_arguments",
-    "ping",
-    "query",
-    "query_arguments",
-    "scan",
-    "scan_arguments",
-    "table_argument",
-    "where_argument",
-]
-
 #: The rows of which a table is made at once.
 _BLOCK = 1_000
 #: The rows from which the size of a table is estimated.

@@ -16,8 +16,6 @@ from mintkey.attributes.comparing import Misfit
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 from mintkey.formats.dynamodb_json import Digits, attribute_name, stored_item, typed_item
 
-__all__ = ["FORMATS", "BadLine", "Format", "cells"]
-
 
 class BadLine(ValueError):
     """A line is not a row. The text says why."""

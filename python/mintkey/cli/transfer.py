@@ -20,15 +20,6 @@ from mintkey.errors import ConfigurationError, KeyCollision, StoreError
 from mintkey.raw import put_items
 from mintkey.stores import Store
 
-__all__ = [
-    "conflict_argument",
-    "export",
-    "export_arguments",
-    "how_to_continue",
-    "import_arguments",
-    "import_rows",
-]
-
 #: The maximum number of rows, and of bytes, that are written together.
 _CHUNK, _CHUNK_BYTES = 500, 4_000_000
 #: The names of the first and the last line. No row has them: a `$` at the start of a name is doubled in a row.

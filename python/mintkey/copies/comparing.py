@@ -12,8 +12,6 @@ from mintkey.copies.segments import Codecs, Stores, repeated, send
 from mintkey.raw import CHUNK, pages
 from mintkey.stores import Store
 
-__all__ = ["Difference", "compare_table"]
-
 #: The keys that a comparison names. Further rows are only counted.
 _MOST_KEYS = 1000
 _HASHES = 1 << 128

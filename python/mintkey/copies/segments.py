@@ -23,8 +23,6 @@ from mintkey.rate_limit import Stopped
 from mintkey.raw import CHUNK, OnConflict, put_items
 from mintkey.stores import Store, single
 
-__all__ = ["Codecs", "Copied", "Segment", "Stores", "Table", "repeated", "run_segments", "send"]
-
 R = TypeVar("R")
 #: The schemas of a table in the source and in the target, which may have its rows in other slot groups.
 Codecs = tuple[_core.Codec, _core.Codec]

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple, TextIO
 from mintkey import _core
 from mintkey.errors import ConfigurationError, reason_of_system
 
-__all__ = ["MOST_FAILURES", "CopyState", "Failure", "TableState"]
-
 _VERSION = 1
 #: The seconds between two saves.
 _INTERVAL = 0.5

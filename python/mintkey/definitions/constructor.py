@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mintkey.attributes import Attribute
     from mintkey.definitions.derived import Derived, Source
 
-__all__ = ["constructor"]
-
 _ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "…", "__slots__": ()})()
 
 

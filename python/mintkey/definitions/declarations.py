@@ -13,20 +13,6 @@ from mintkey.errors import ConfigurationError, shortened
 from mintkey.indexes import NAME, NAME_CHARACTERS, Index
 from mintkey.model_config import ModelConfig
 
-__all__ = [
-    "KEY_TYPES",
-    "adopt",
-    "check_attributes",
-    "check_members",
-    "collect",
-    "collect_indexes",
-    "hidden",
-    "refusal",
-    "set_default_ttl",
-    "single",
-    "table_name",
-]
-
 #: The end of the message about an attribute that cannot be a key.
 KEY_TYPES = "keys and indexed values are text, numbers or bytes: use a StringAttribute, for example"
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mintkey.conditions import Condition
     from mintkey.instance_state import State
 
-__all__ = ["COMPOUND_KEY", "MAX_PARTITION_BYTES", "CompoundKey", "Derived", "Source", "derived_attributes"]
-
 #: The hidden partition key that several plain key fields form together.
 COMPOUND_KEY = "_key"
 #: The longest partition key.

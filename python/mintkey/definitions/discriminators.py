@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mintkey.conditions import Condition
     from mintkey.model_config import ModelConfig
 
-__all__ = ["Discriminator", "Family", "discriminator_of", "loader", "relatives", "share_ttl", "table_of"]
-
 #: The families of all classes with a discriminator, by the table and the stored name of the discriminator.
 _families: dict[tuple[str, str], WeakSet[Family]] = {}
 

@@ -10,8 +10,6 @@ from mintkey.attributes.base import Attribute, is_utf8_text
 from mintkey.errors import ConfigurationError, nearest, shortened
 from mintkey.indexes import Index
 
-__all__ = ["IndexPlan", "index_plans"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IndexPlan:

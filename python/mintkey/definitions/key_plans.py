@@ -10,8 +10,6 @@ from mintkey.attributes.base import Attribute
 from mintkey.definitions.declarations import KEY_TYPES, hidden, refusal
 from mintkey.definitions.derived import COMPOUND_KEY
 
-__all__ = ["IMPLICIT_KEY", "KeyPlan", "key_plan"]
-
 #: The hidden key of a class with fields only that declares no key.
 IMPLICIT_KEY = "_auto_key"
 

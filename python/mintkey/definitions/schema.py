@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.derived import Derived
     from mintkey.instance_state import State
 
-__all__ = ["Mint", "Schema"]
-
 M = TypeVar("M")
 
 #: Keys with at least this many random bits count as free of collisions.

@@ -19,8 +19,6 @@ from mintkey.attributes.scalars import VersionAttribute
 from mintkey.attributes.times import DateAttribute, DatetimeAttribute
 from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, nearest, shortened
 
-__all__ = ["Template", "key_text", "key_value"]
-
 _NUMBER_FORMAT = re.compile(r"0([1-9]\d?)(?:d|\.([1-9]\d?)f)")
 #: The directives of a time in the order of their sizes, with the number of digits of each.
 _DIRECTIVES = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2, "%M": 2, "%S": 2, "%f": 6}

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from mintkey.attributes.base import Attribute
     from mintkey.definitions.discriminators import Discriminator, Family
 
-__all__ = ["UniquePlan", "unique_name", "unique_plans"]
-
 #: The maximum size of a name in the catalog in bytes.
 _LONGEST_NAME = 255
 

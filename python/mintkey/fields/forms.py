@@ -24,19 +24,6 @@ from mintkey.attributes.elements import SCALARS, scalar_attribute
 from mintkey.errors import ConfigurationError, shortened
 from mintkey.generators import Auto, AutoGenerate
 
-__all__ = [
-    "FORMS",
-    "OPTIONS",
-    "UUID_DIGITS",
-    "canonical",
-    "check_parameters",
-    "form_of",
-    "form_problem",
-    "form_with",
-    "name_of",
-    "strategy_of",
-]
-
 #: The number of hexadecimal digits of a UUID.
 UUID_DIGITS = 32
 _UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}")

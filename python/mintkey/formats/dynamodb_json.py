@@ -14,8 +14,6 @@ from mintkey import _core
 from mintkey.attributes.comparing import Misfit, at
 from mintkey.errors import shortened
 
-__all__ = ["Digits", "attribute_name", "stored_item", "typed_item"]
-
 
 class Digits(str):
     """The text of a number in JSON."""

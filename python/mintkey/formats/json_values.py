@@ -24,30 +24,6 @@ from mintkey.attributes.containers import SetAttribute
 from mintkey.attributes.iso import as_utc, parse_iso, parse_time
 from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
 
-__all__ = [
-    "JSON_TYPES",
-    "BytesForm",
-    "DatetimeForm",
-    "EnumForm",
-    "Form",
-    "JsonForm",
-    "ListForm",
-    "MapForm",
-    "NestedForm",
-    "NumberForm",
-    "OwnForm",
-    "SetForm",
-    "StoredForm",
-    "StructuredForm",
-    "TypedForm",
-    "UntypedForm",
-    "class_of",
-    "form_of",
-    "forms",
-    "read_values",
-    "written",
-]
-
 #: The types of the values of JSON.
 JSON_TYPES = frozenset({str, int, float, bool, list, dict})
 

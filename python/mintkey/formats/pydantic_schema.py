@@ -53,8 +53,6 @@ except ImportError as error:
     what = needs("The schema of a model, which model_dump() and model_validate() use,", "pydantic", "pydantic")
     raise ImportError(f"{what}. to_dict(), to_json() and from_json() need none", name=error.name) from error
 
-__all__ = ["HOW", "STORED", "adapter", "core_schema_of", "titled"]
-
 #: The context of what is no body and no response: generated values are read, and null for a key is no mistake.
 STORED: Final = {"mintkey": "stored"}
 #: How dumped items are validated: nested models may have names or aliases.

@@ -13,17 +13,6 @@ from mintkey.generators.strategies import CORE, PARAMETER_BITS, Auto, AutoGenera
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = [
-    "ParsedId",
-    "bounds",
-    "candidates",
-    "id_range",
-    "ksuid_from_bytes",
-    "parse",
-    "typeid_from_uuid",
-    "ulid_from_uuid",
-]
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 # Names that ParsedId uses for its own attributes.

@@ -29,18 +29,6 @@ if TYPE_CHECKING:
     #: When a strategy runs: at the first save, or when the instance is constructed.
     When = Literal["save", "init"]
 
-__all__ = [
-    "CORE",
-    "PARAMETER_BITS",
-    "Auto",
-    "AutoGenerate",
-    "as_auto",
-    "auto",
-    "check_parameters",
-    "is_auto_generate",
-    "resolve",
-]
-
 
 class AutoGenerate(Enum):
     """The strategies. Each can be used as `default=` and `on_update=` of an attribute."""

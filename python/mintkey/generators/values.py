@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mintkey._core import Strategy
     from mintkey.generators.strategies import IntegerStrategy, TextStrategy
 
-__all__ = ["generate_many", "generate_value", "instant", "reseed"]
-
 #: Returns the instant of the running save in ms since the Unix epoch; set by the save.
 instant: ContextVar[Callable[[], int] | None] = ContextVar("mintkey.instant", default=None)
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mintkey.operations.loading import Selectable
     from mintkey.stores import Operation
 
-__all__ = ["BatchMixin"]
-
 
 class BatchMixin(TableMixin):
     """The batch methods of a model."""

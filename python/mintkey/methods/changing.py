@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mintkey.operations.arguments import Key
     from mintkey.stores import Operation, Store
 
-__all__ = ["WriteMixin"]
-
 
 class WriteMixin(TableMixin):
     """The methods of a model that update and delete one row."""

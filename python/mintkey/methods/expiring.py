@@ -9,8 +9,6 @@ from mintkey.attributes.iso import utc_now
 from mintkey.errors import shortened
 from mintkey.methods.tables import TableMixin
 
-__all__ = ["ExpiryMixin"]
-
 
 class ExpiryMixin(TableMixin):
     """The expiry of the items of a model."""

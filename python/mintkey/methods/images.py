@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from mintkey.instance_state import State
 
-__all__ = ["ImageMixin"]
-
 
 class ImageMixin(TableMixin):
     """The conversions of a model from and to DynamoDB JSON."""

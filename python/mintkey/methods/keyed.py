@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mintkey.operations.loading import Selectable
     from mintkey.stores import Operation, Store
 
-__all__ = ["KeyMixin"]
-
 
 class KeyMixin(TableMixin):
     """The methods of a model that find one item by its key, or by unique values."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mintkey.operations.loading import Selectable
     from mintkey.stores import Operation
 
-__all__ = ["QueryAccess", "QueryAccessor"]
-
 M = TypeVar("M")
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from mintkey.definitions.schema import Schema
 
-__all__ = ["JsonMixin", "to_dict"]
-
 
 def to_dict(
     instance: Any, mode: str = "python", include: Collection[str] | None = None, exclude: Collection[str] | None = None

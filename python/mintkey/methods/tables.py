@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from mintkey import _core
 
-__all__ = ["TableMixin"]
-
 
 class TableMixin:
     """The table methods of a model."""

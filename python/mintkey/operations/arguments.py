@@ -18,25 +18,6 @@ from mintkey.errors import InvalidValue, MintkeyError, NotLoaded, shortened
 if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
 
-__all__ = [
-    "Changes",
-    "Key",
-    "add_key_to_error",
-    "changes",
-    "check_condition",
-    "check_return_old",
-    "consistency",
-    "equalities",
-    "key",
-    "named_key",
-    "not_a_flag",
-    "positional_key",
-    "reserved",
-    "unique_hint",
-    "with_key_in_errors",
-    "with_parts",
-]
-
 R = TypeVar("R")
 
 # Keywords that methods of a model take now or will take. Attributes cannot have these names.

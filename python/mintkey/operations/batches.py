@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from mintkey.instance_state import Selected
     from mintkey.stores import Operation
 
-__all__ = ["Progress", "sized"]
-
 M = TypeVar("M")
 
 #: The seconds that a chunk of more than `CHUNK` items may take: fewer in an event loop, which it blocks for a part of

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["Lookup", "checked_defaults", "get_or_create", "looked_up", "update_or_create"]
-
 #: The maximum number of attempts to read or insert a row that other writers insert, change and delete meanwhile.
 _MAX_TRIES = 16
 

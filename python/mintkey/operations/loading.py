@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = [
-    "Selectable",
-    "attribute_names",
-    "check_value_names",
-    "load",
-    "loaded",
-    "root",
-    "run_load_hooks",
-    "selection",
-    "with_names",
-]
-
 M = TypeVar("M")
 
 #: What `attributes=` takes.

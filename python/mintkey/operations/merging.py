@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mintkey.instance_state import State
     from mintkey.stores import Operation
 
-__all__ = ["Merge", "merge"]
-
 
 class Merge(StoredParts):
     """The structured values that one update sets, with the stored keys that their classes do not know.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mintkey.instance_state import State
     from mintkey.stores import Operation
 
-__all__ = ["OtherParts", "Rebuild", "rebuild"]
-
 
 class Rebuild(StoredParts):
     """The derived values that one update has to write too.

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["StoredParts", "read_at_once"]
-
 #: The maximum number of times that the values may change during one update. Each time another writer has succeeded.
 MAX_TRIES = 256
 

@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from mintkey.instance_state import State
     from mintkey.stores import Operation, Store
 
-__all__ = [
-    "CHUNK",
-    "STORE_FAILURES",
-    "JoinedWrites",
-    "SuspendedWrite",
-    "failures",
-    "finish",
-    "resume_all",
-    "resume_each",
-    "store_failure",
-]
-
 #: The maximum number of writes in one joined request.
 CHUNK = 500
 #: After one of these, no further writes are sent to the store.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["create_table", "delete_table", "table_exists"]
-
 #: The maximum size of the values of an index in bytes, on DynamoDB.
 _MAX_SORT_BYTES = 1024
 #: How many rows are read at a time, and how many of them an error names.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mintkey.instance_state import Selected
     from mintkey.stores import Operation
 
-__all__ = ["UniqueLookup", "by_unique", "get", "read", "unique_in", "unique_names"]
-
 
 class UniqueLookup(NamedTuple):
     """The values of a unique set, by which an item is looked up.

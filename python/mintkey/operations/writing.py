@@ -26,25 +26,6 @@ if TYPE_CHECKING:
     from mintkey.hooks import HookKind
     from mintkey.stores import Operation
 
-__all__ = [
-    "add_class_to_error",
-    "add_model_to_error",
-    "loaded_version",
-    "mark_written",
-    "own_row",
-    "pending_write_error",
-    "record_failure",
-    "refuse_async_hooks",
-    "refuse_other_key",
-    "refuse_parts",
-    "refuse_waiting",
-    "replaced_on_update",
-    "run_hooks",
-    "send_write",
-    "set_stored_values",
-    "version_guard",
-]
-
 
 def pending_write_error(schema: Schema) -> ConfigurationError:
     """Return the error for a second write of an instance that has a pending write in a pipeline."""

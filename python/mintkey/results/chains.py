@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["MAX_ITEMS", "ChainMixin", "OnUnreadable", "Options", "check_on_unreadable", "checked_integer"]
-
 M = TypeVar("M")
 #: What to do with an item that cannot be read: raise the error, skip the item, or call a function with the error.
 OnUnreadable: TypeAlias = Literal["raise", "skip"] | Callable[[UnreadableItem], object]

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from mintkey.errors import InvalidCursor, shortened
 
-__all__ = ["Cursors"]
-
 #: The bytes of a cursor: a fingerprint of the query, the number of items left under its limit, a position of the store.
 _FINGERPRINT, _LEFT = 8, 8
 _NO_LIMIT = (1 << 8 * _LEFT) - 1

@@ -15,19 +15,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = [
-    "AT_ONCE",
-    "Last",
-    "Order",
-    "PageCursor",
-    "PageFilter",
-    "SegmentedCursor",
-    "TopN",
-    "check_default_order",
-    "check_sortable",
-    "orders",
-]
-
 M = TypeVar("M")
 
 #: The sizes of the first and of the largest page. The first is small, because the caller may stop early.

@@ -17,8 +17,6 @@ from mintkey.operations.arguments import equalities
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["Plan", "best_plan", "gather", "narrowed", "plan", "plan_or_scan", "scan_plan"]
-
 
 def log() -> logging.Logger:
     """Return the logger that reports scans and sorts in memory."""

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
     from mintkey.stores import Operation
 
-__all__ = ["RowWriteMixin"]
-
 M = TypeVar("M")
 
 #: Writes one row: takes an instance of it, its key, and the condition.
