@@ -91,6 +91,10 @@ class MintkeyError(Exception):
         self.key = key
         self.store = store
 
+    def _reword(self, message: str) -> None:
+        """Replace the message, where more is known than where the error occurred."""
+        self.args = (message,)
+
 
 class ConfigurationError(MintkeyError, ValueError):
     """A model, an attribute, a URL or a setting is wrong."""

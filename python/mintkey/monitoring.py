@@ -122,8 +122,10 @@ class Observer:
 
 def check_callback(callback: object, takes: str) -> None:
     """Raise `TypeError` for a callback that is not a plain function. `takes` says which function is expected."""
-    if not callable(callback) or inspect.iscoroutinefunction(callback):
-        raise TypeError(f"{takes}, not {shortened(callback)}: it is not awaited")
+    if not callable(callback):
+        raise TypeError(f"{takes}, not {shortened(callback)}")
+    if inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(type(callback).__call__):
+        raise TypeError(f"{takes}, not the async function {shortened(callback)}, which would not be awaited")
 
 
 #: The observers of all stores, also of those that are connected later.

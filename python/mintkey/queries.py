@@ -234,12 +234,17 @@ class Result(RowWriteMixin[M]):
         if self._all_items is not None:
             return iter(self._all_items)
         self._refuse_async_hooks()
-        return self._sorted() if self._options.order else self._stream()
+        return self._stream()
 
     def _stream(self) -> Iterator[M]:
         if self._all_items is not None:
             # `list(result)` calls `len()`, which reads and keeps all items, before it reads the first item.
             yield from self._all_items
+        elif self._options.order:
+            sorter = self._sorter()
+            for instance in self._unordered()._instances():
+                sorter.add(instance)
+            yield from self._shaped(sorter.sorted(self._options.offset))
         elif self._shape is None:
             yield from self._instances()
         else:
@@ -263,15 +268,6 @@ class Result(RowWriteMixin[M]):
         return _AsyncIterator(self, shaped=False)
 
     # Sort in memory.
-
-    def _sorted(self) -> Iterator[M]:
-        if self._all_items is not None:
-            yield from self._all_items
-            return
-        sorter = self._sorter()
-        for instance in self._unordered()._instances():
-            sorter.add(instance)
-        yield from self._shaped(sorter.sorted(self._options.offset))
 
     async def _asorted(self) -> list[Any]:
         sorter = self._sorter()
@@ -328,15 +324,11 @@ class Result(RowWriteMixin[M]):
 
     def first(self) -> M | None:
         """Return the first item, or None. Reads one item."""
-        return next(iter(self._first()), None)
+        return next(iter(self.limit(1)), None)
 
     async def afirst(self) -> M | None:
         """Async version of `first()`."""
-        return await anext(aiter(self._first()), None)
-
-    def _first(self) -> Self:
-        limit = self._options.limit
-        return self._with_options(limit=1 if limit is None else min(limit, 1))
+        return await anext(aiter(self.limit(1)), None)
 
     def all(self) -> list[M]:
         """Return all items as a list."""
@@ -483,7 +475,7 @@ class Result(RowWriteMixin[M]):
 
     def _read_all(self) -> list[M]:
         if self._all_items is None:
-            self._all_items = list(self._sorted() if self._options.order else self._stream())
+            self._all_items = list(self._stream())
         return self._all_items
 
     def __len__(self) -> int:

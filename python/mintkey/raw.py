@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from mintkey import _core
-from mintkey.catalog import TableInfo, codec_of, existing, key_names
+from mintkey.catalog import IndexInfo, TableInfo, codec_of, existing, key_names
 from mintkey.errors import (
     CONVERSION_ERRORS,
     InvalidValue,
@@ -394,18 +394,24 @@ def _named(info: TableInfo, codec: _core.Codec, key: RawKey) -> _core.Key:
     return codec.key(dict(key))
 
 
+def index_of(info: TableInfo, name: str) -> IndexInfo:
+    """Return the index of this name."""
+    for index in info.indexes:
+        if index.name == name:
+            return index
+    known = [index.name for index in info.indexes]
+    raise InvalidValue(
+        f"{info.name}: there is no index {shortened(name)}{nearest(name, known)}: the indexes are "
+        f"{', '.join(known) or 'none'}",
+        model=info.name,
+    )
+
+
 def _checked(info: TableInfo, given: _QueryArguments) -> tuple[list[Any], tuple[Any, ...] | None]:
     """Return the values of the partition attributes and the condition on the sort key of a query."""
     partition_keys, sort_key = (info.partition,), info.sort
     if given.index is not None:
-        index = next((index for index in info.indexes if index.name == given.index), None)
-        if index is None:
-            known = [index.name for index in info.indexes]
-            raise InvalidValue(
-                f"{info.name}: there is no index {shortened(given.index)}{nearest(given.index, known)}: the "
-                f"indexes are {', '.join(known) or 'none'}",
-                model=info.name,
-            )
+        index = index_of(info, given.index)
         partition_keys, sort_key = index.partition, index.sort  # type: ignore[assignment]
     values = given.partition if isinstance(given.partition, tuple) else (given.partition,)
     if len(values) != len(partition_keys):

@@ -138,7 +138,7 @@ async def test_an_async_function_cannot_take_unreadable_rows():
         async def __call__(self, error: UnreadableItem) -> None: ...
 
     for wrong in (note, Noter()):
-        with pytest.raises(TypeError, match=r"Ticket: on_unreadable= takes a plain function"):
+        with pytest.raises(TypeError, match=r"Ticket: on_unreadable= takes .* plain function, not the async function"):
             Ticket.scan(on_unreadable=wrong)
 
 

@@ -26,14 +26,7 @@ from mintkey.attributes.members import (
 )
 from mintkey.attributes.options import Default, Maybe, Sure
 from mintkey.attributes.scalars import BooleanAttribute, NumberAttribute, StringAttribute
-from mintkey.attributes.structures import (
-    Structure,
-    adapted_structure,
-    dict_of,
-    json_text,
-    list_of,
-    structure_of,
-)
+from mintkey.attributes.structures import DictOf, SequenceOf, Structure, adapted_structure, json_text, structure_of
 from mintkey.attributes.validators import MEASURED, refused_part
 from mintkey.errors import CONVERSION_ERRORS, UnreadableItem, cause, shortened
 
@@ -130,11 +123,8 @@ class _Collection(_Document[T, V]):
             except TypeError as error:  # `check_declaration` reports it, with the name of the attribute
                 self._unfit = cause(error)
         if self._elements is not None:
-            self._structure = self._structure_of_elements(self._elements)
+            self._structure = SequenceOf(list, self._elements) if self.kind == "list" else DictOf(self._elements)
             self.checks_writes = self.checks_writes or self._elements.attribute.checks_writes
-
-    def _structure_of_elements(self, element: Element) -> Structure:
-        raise NotImplementedError
 
     def check_declaration(self) -> None:
         if self._elements is not None:
@@ -224,9 +214,6 @@ class ListAttribute(_Collection[Any, V]):
     def __init__(self, *, of: Any = None, **parameters: Any) -> None:
         super().__init__(None, of, **parameters)
 
-    def _structure_of_elements(self, element: Element) -> Structure:
-        return list_of(element)
-
     def member(self, label: str, step: object) -> Attribute[Any] | None:
         if self._elements is not None and not isinstance(step, int):
             raise TypeError(f"{label}: an element of a list is found by its index")
@@ -292,9 +279,6 @@ class MapAttribute(_Collection[Any, V]):
             self.limits = MEASURED
         if self._schema is not None and self._schema.checked:
             self.checks_writes = True
-
-    def _structure_of_elements(self, element: Element) -> Structure:
-        return dict_of(element)
 
     def check_declaration(self) -> None:
         if self._structure is not None and self._structure.is_scalar:

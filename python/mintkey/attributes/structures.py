@@ -115,7 +115,7 @@ class _Optional(Structure):
         return None if value is None else self._inner.fitted(value)
 
 
-class _Sequence(Structure):
+class SequenceOf(Structure):
     """A list, set or tuple of values of one type, or a tuple of a fixed length."""
 
     kind = "list"
@@ -156,7 +156,7 @@ class _Sequence(Structure):
         return value if all(map(operator.is_, fitted, value)) else self._type(fitted)
 
 
-class _Dict(Structure):
+class DictOf(Structure):
     """A dict of values of one type."""
 
     kind = "map"
@@ -182,16 +182,6 @@ class _Dict(Structure):
         super().fitted(value)
         fitted = {name: at(name, self._inner.fitted, item) for name, item in value.items()}
         return value if all(map(operator.is_, fitted.values(), value.values())) else fitted
-
-
-def list_of(inner: Structure) -> Structure:
-    """Return the structure of lists of such values."""
-    return _Sequence(list, inner)
-
-
-def dict_of(inner: Structure) -> Structure:
-    """Return the structure of dicts of such values."""
-    return _Dict(inner)
 
 
 _MISSING: Any = object()
@@ -462,7 +452,7 @@ class _Compiler:
         if is_model(cls):
             raise TypeError(f"{cls.__name__} is a model: use MapAttribute, or a Reference for a model with a table")
         if cls in {list, dict}:
-            return _Sequence(list, Structure()) if cls is list else _Dict(Structure())
+            return SequenceOf(list, Structure()) if cls is list else DictOf(Structure())
         if cls in _PLAIN:
             return Structure((cls,))
         if cls in _LEAVES:
@@ -487,11 +477,11 @@ class _Compiler:
             if all(one in {str, int, float, bool} for one in rest):
                 return Structure(rest)
         if origin is tuple and of and of[-1] is not Ellipsis:
-            return _Sequence(tuple, None, tuple(map(self.structure, of)))
+            return SequenceOf(tuple, None, tuple(map(self.structure, of)))
         if origin in {list, set, frozenset, tuple}:
-            return _Sequence(origin, self.structure(of[0]))
+            return SequenceOf(origin, self.structure(of[0]))
         if origin is dict and of[0] is str:
-            return _Dict(self.structure(of[1]))
+            return DictOf(self.structure(of[1]))
         return None
 
     def _adapted(self, hint: Any) -> Structure:

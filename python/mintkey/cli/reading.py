@@ -15,8 +15,7 @@ from mintkey.cli.endings import Code, UsageError, complain
 from mintkey.cli.expressions import parse_condition
 from mintkey.cli.output import is_terminal, print_table
 from mintkey.cli.rows import cells
-from mintkey.errors import nearest
-from mintkey.raw import RawTable
+from mintkey.raw import RawTable, index_of
 from mintkey.results.plans import sort_condition
 from mintkey.stores import Store
 
@@ -226,7 +225,7 @@ def query(given: argparse.Namespace) -> Code:
     where = condition_of(given)
     with opened(given.url) as store:
         table = describe(store, given.table)
-        index = _index(table, given.index)
+        index = None if given.index is None else index_of(table, given.index)
         partition = (table.partition,) if index is None else index.partition
         sort_key = table.sort if index is None else index.sort
         values = _values(table.name, partition, given.partition, "the partition key")
@@ -253,17 +252,6 @@ def _split(sort_key: KeyInfo, where: Condition) -> tuple[tuple[Any, ...] | None,
     sort, used = sort_condition(sort_key.name, parts)
     rest = [part for part in parts if not any(part is one for one in used)]
     return sort, Condition.every(rest) if rest else None
-
-
-def _index(table: TableInfo, name: str | None) -> IndexInfo | None:
-    if name is None:
-        return None
-    for index in table.indexes:
-        if index.name == name:
-            return index
-    known = [index.name for index in table.indexes]
-    hint = nearest(name, known)
-    raise UsageError(f"{table.name}: there is no index {name!r}{hint}: the indexes are {', '.join(known) or 'none'}")
 
 
 def scan_arguments(parser: argparse.ArgumentParser) -> None:

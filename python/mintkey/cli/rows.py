@@ -56,7 +56,7 @@ def _compact(value: Any) -> str:
     if isinstance(value, Digits):
         return str(value)
     if isinstance(value, dict):
-        return "{" + ",".join(f"{_quoted(name)}:{_compact(member)}" for name, member in value.items()) + "}"
+        return "{" + ",".join(f"{_compact(name)}:{_compact(member)}" for name, member in value.items()) + "}"
     if isinstance(value, list):
         return f"[{','.join(map(_compact, value))}]"
     return json.dumps(value, ensure_ascii=False)
@@ -82,10 +82,6 @@ def _object(entries: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(entries):
         raise Misfit(f"a name comes twice in {shortened([name for name, _ in entries])}")
     return found
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 FORMATS = {"json": Format(Item.to_json, _read_json), "dynamodb": Format(_write_dynamodb, _read_dynamodb)}

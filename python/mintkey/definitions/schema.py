@@ -161,7 +161,17 @@ class Schema:
             )
         )
         #: The attributes whose values are unique.
-        self.unique = () if self.config.abstract else self._unique_plans(model)
+        self.unique: tuple[UniquePlan, ...] = ()
+        if not self.config.abstract:
+            self.unique = unique_plans(
+                model,
+                self.attributes,
+                keys=self.keys,
+                given_keys=self.given_keys,
+                table=self.table,
+                literals=self._literals(),
+                discriminator=discriminator,
+            )
 
     def _find_hooks(self, model: type) -> None:
         self.hooks = Hooks(model)
@@ -239,17 +249,6 @@ class Schema:
         """Return the name in the store of unique values: of one attribute, or of several together."""
         names = (given,) if isinstance(given, str) else tuple(given)
         return unique_name(self.model, self.attributes, names, self._literals(), self._discriminator)
-
-    def _unique_plans(self, model: type) -> tuple[UniquePlan, ...]:
-        return unique_plans(
-            model,
-            self.attributes,
-            keys=self.keys,
-            given_keys=self.given_keys,
-            table=self.table,
-            literals=self._literals(),
-            discriminator=self._discriminator,
-        )
 
     def _compile(self) -> _core.Codec:
         fields = []

@@ -212,7 +212,7 @@ def add_key_to_error(schema: Schema, values: dict[str, Any], error: MintkeyError
         return
     error.model = schema.model
     error.key = schema.codec.key_dict(key)
-    error.args = (f"{schema.model} {key}: {error}", *error.args[1:])
+    error._reword(f"{schema.model} {key}: {error}")
 
 
 def check_return_old(schema: Schema, return_old: object, pipeline: object) -> None:

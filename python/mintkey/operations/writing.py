@@ -198,7 +198,7 @@ def set_stored_values(
 def mark_written(error: UnreadableItem, what: str) -> None:
     """Add to an error that its write was done. `what` is a sentence about the row."""
     error.written = True
-    error.args = (f"{error}. {what}", *error.args[1:])
+    error._reword(f"{error}. {what}")
 
 
 def refuse_parts(schema: Schema, state: State, names: AbstractSet[str]) -> None:
@@ -221,4 +221,4 @@ def add_class_to_error(schema: Schema, error: ConditionFailed, loaded: _core.Ite
     with contextlib.suppress(UnreadableItem):
         is_other = loaded is not None and loaded.get(name) != stored.get(name)
         if is_other or schema.family.class_of(stored) is None:
-            error.args = (f"{error}: the row is of another class than {schema.model}", *error.args[1:])
+            error._reword(f"{error}: the row is of another class than {schema.model}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from mintkey.conditions import Condition
 from mintkey.errors import InvalidValue, UnreadableItem, shortened
 from mintkey.lookups import Q, resolved
+from mintkey.monitoring import check_callback
 from mintkey.results import plans
 from mintkey.results.page_cursors import Last, Order, PageCursor, check_sortable, orders
 from mintkey.stores import store_of
@@ -199,10 +199,7 @@ class ChainMixin(Generic[M]):
         return await store_of(self._schema).arun(self._existing())
 
     def _existing(self) -> Operation[bool]:
-        limit = self._options.limit
-        one = self._with_options(
-            order=(), limit=1 if limit is None else min(limit, 1), attributes=self._schema.given_keys
-        )
+        one = self.limit(1)._with_options(order=(), attributes=self._schema.given_keys)
         reading = one._page_cursor(load=False)
         while reading.more:
             if (yield from reading.page()):
@@ -211,18 +208,9 @@ class ChainMixin(Generic[M]):
 
 
 def check_on_unreadable(schema: Schema, on_unreadable: object) -> None:
-    """Raise `TypeError` if the argument is none of the words, and no function that a blocking call can run."""
-    if on_unreadable in ("raise", "skip"):
-        return
-    if not callable(on_unreadable):
-        raise TypeError(
-            f"{schema.model}: on_unreadable= takes 'raise', 'skip' or a function, not {shortened(on_unreadable)}"
-        )
-    if inspect.iscoroutinefunction(on_unreadable) or inspect.iscoroutinefunction(type(on_unreadable).__call__):
-        raise TypeError(
-            f"{schema.model}: on_unreadable= takes a plain function, and {shortened(on_unreadable)} is an "
-            "async one, which a blocking call cannot run: collect the errors in a plain function"
-        )
+    """Raise `TypeError` if the argument is neither one of the words nor a plain function."""
+    if on_unreadable not in ("raise", "skip"):
+        check_callback(on_unreadable, f"{schema.model}: on_unreadable= takes 'raise', 'skip' or a plain function")
 
 
 def checked_integer(schema: Schema, number: int | None, name: str, *, least: int, most: int) -> int | None:
