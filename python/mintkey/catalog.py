@@ -119,7 +119,8 @@ class TableInfo:
     is_exact: bool
     bytes: int | None
     _description: _core.Item = field(compare=False)
-    #: A text that no other table has, under any URL; None if the store has none.
+    #: A text that no other table has, under any URL; None if the store has none. On Redis it ends with a space and the
+    #: id of the server's data, or with the space if the user may not call INFO: a restored table then looks equal.
     _id: str | None = field(compare=False)
 
     @property

@@ -444,9 +444,11 @@ def _is_same(source: Store, target: Store) -> bool:
     return source.url == target.url and (source.url != "sqlite://" or source._core is target._core)
 
 
-def _same(stores: Stores) -> ConfigurationError:
+def _same(stores: Stores, *, is_certain: bool = True) -> ConfigurationError:
     source, target = stores
     text = f"the source {source.url} and the target {target.url} are the same store: pass another target"
+    if not is_certain:
+        text += ". If one was restored from a backup of the other, permit INFO to their users, which tells them apart"
     return ConfigurationError(text, store=source.url)
 
 
@@ -467,8 +469,11 @@ def _tables(source: Store, names: Iterable[str] | None) -> list[TableInfo]:
 
 def _check_other(info: TableInfo, there: TableInfo | None, stores: Stores) -> None:
     """Refuse to copy a table onto itself: the URLs may name one server differently."""
-    if there is not None and there._id is not None and there._id == info._id:
-        raise _same(stores)
+    if there is None or there._id is None or info._id is None:
+        return
+    (table, space, data), (other_table, _, other_data) = info._id.partition(" "), there._id.partition(" ")
+    if table == other_table and (data == other_data or not data or not other_data):
+        raise _same(stores, is_certain=not space or bool(data and other_data))
 
 
 def _codecs(info: TableInfo, stores: Stores) -> Codecs:

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
+import redis
 
 import mintkey
 from mintkey import Store
@@ -387,6 +389,23 @@ def test_a_table_is_not_copied_onto_itself_under_another_address(target, url):
             other.run(request for request in [codec_of(describe(target, "parcels")).delete_table()])
 
 
+@pytest.mark.parametrize("url", ["redis"], indirect=True)
+def test_a_user_without_info_copies_no_table_onto_itself(source, target, url):
+    fill(source, 5)
+    assert copy(source, target).is_complete
+    user = uuid.uuid4().hex
+    with redis.Redis.from_url(url.partition("?")[0]) as raw:
+        raw.execute_command("ACL", "SETUSER", user, "on", ">password", "~*", "+@all", "-info")
+        try:
+            with Store(url.replace("redis://", f"redis://{user}:password@")) as other:
+                for stores in ((target, other), (other, target), (other, other)):
+                    with pytest.raises(ConfigurationError, match="are the same store: pass another target"):
+                        copy(*stores, on_conflict="replace")
+                assert compare(source, other) == {}
+        finally:
+            raw.execute_command("ACL", "DELUSER", user)
+
+
 def test_two_copies_may_have_one_state_file(source, tmp_path):
     fill(source, 200)
     target, state = f"sqlite:///{tmp_path}/target.db?timeout=60", tmp_path / "state.json"
@@ -486,6 +505,7 @@ def test_a_copier_that_is_killed_several_times_copies_each_row_once(source, targ
     count = 1500 if url.startswith("dynamodb") else 4500
     fill(source, count)
     state = tmp_path / "state.json"
+    (tmp_path / "state.json.partial").write_text("a half" * 10_000)
     kills = 0
     for pages in (1, 3, 2, 100):
         arguments = [source.url, url, str(state), str(pages)]
@@ -497,7 +517,8 @@ def test_a_copier_that_is_killed_several_times_copies_each_row_once(source, targ
         kills += 1
     assert done.returncode == 0
     assert kills >= 2
-    assert not state.exists()
+    # Nothing is left of the files of killed processes.
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("state")] == []
     assert compare(source, target) == {}
     assert RawTable(target, "parcels").count() == count
 

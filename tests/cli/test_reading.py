@@ -107,6 +107,7 @@ def test_a_query_names_a_partition_and_an_index_that_exist(orders):
     ended = orders("query", "orders", "A", "--index", "by_state")
     hint = "(did you mean 'by_status'?): the indexes are by_status"
     assert (ended.err, ended.code) == (f"mintkey: orders: there is no index 'by_state' {hint}\n", 2)
+    assert "there is no index ''" in orders("query", "orders", "A", "-i", "").err
 
 
 def test_a_scan_takes_conditions_and_a_limit(orders):

@@ -17,7 +17,8 @@ pub struct StoredTable {
     pub is_exact: bool,
     /// The bytes of the rows, if the store knows them.
     pub bytes: Option<u64>,
-    /// A text that no other table has, also under another address of the server; `None` if the store has none.
+    /// A text that no other table has, also under another address of the server; `None` if the store has none. On Redis it
+    /// ends with a space and the id of the server's data; without that, a table that was restored elsewhere looks equal.
     pub id: Option<String>,
 }
 

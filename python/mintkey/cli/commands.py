@@ -203,7 +203,7 @@ def _joined(parser: argparse.ArgumentParser, rest: list[str]) -> list[str]:
         value = next(words, None) if option is not None and option.nargs is None else None
         if value is None:
             joined.append(word)
-        elif value.partition("=")[0] in options:
+        elif not value or value.partition("=")[0] in options:
             joined += [word, value]
         else:
             joined.append(f"{word}={value}" if word.startswith("--") else word + value)

@@ -6,7 +6,6 @@ Compressed files and streams are recognized when they are read.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import os
 import stat
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, cast
 
 from mintkey.cli.endings import UsageError
+from mintkey.copies.files import replacing
 from mintkey.errors import MintkeyError
 
 if TYPE_CHECKING:
@@ -46,58 +46,16 @@ def written_file(name: str) -> Iterator[IO[bytes]]:
         if replaced is None:
             file: IO[bytes] = opened.enter_context(open(name, "wb"))  # noqa: PTH123 - the name may be a descriptor's
         else:
-            file = opened.enter_context(_replacing(replaced))
+            try:
+                file = opened.enter_context(replacing(replaced))
+            except BlockingIOError:
+                reason = "another command writes this file: wait until it has ended, or name another file"
+                raise UsageError(f"{replaced}.partial: {reason}") from None
         if name.endswith(".gz"):
             # Without a name and a time, equal rows give equal files.
             compressed = opened.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
             file = cast("IO[bytes]", compressed)
         yield file
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of another one at the end, with its permissions."""
-    partial = f"{path}.partial"
-    lock = _locked(partial)
-    try:
-        # Another descriptor, because the lock lasts until the file has its name.
-        with open(os.dup(lock), "wb") as file:  # noqa: PTH123
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(lock, stat.S_IMODE(os.stat(path).st_mode))  # noqa: PTH116 - as above
-            yield file
-        os.replace(partial, path)  # noqa: PTH105 - as above
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)  # noqa: PTH108 - as above
-        raise
-    finally:
-        os.close(lock)
-
-
-def _locked(path: str) -> int:
-    """Open and lock an empty file. A file that is left of a command that was killed is emptied."""
-    while True:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            with contextlib.suppress(OSError):  # a file system without locks
-                _lock(file, path)
-            with contextlib.suppress(FileNotFoundError):
-                # Otherwise the command that had the lock has renamed or removed the file meanwhile.
-                if os.path.samestat(os.fstat(file), os.stat(path)):  # noqa: PTH116 - as above
-                    os.ftruncate(file, 0)
-                    return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
-
-
-def _lock(file: int, path: str) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        reason = "another command writes this file: wait until it has ended, or name another file"
-        raise UsageError(f"{path}: {reason}") from None
 
 
 @contextlib.contextmanager

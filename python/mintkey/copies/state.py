@@ -7,16 +7,15 @@ never half written. After a kill, the rows that were written since the last save
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from mintkey import _core
+from mintkey.copies.files import replacing
 from mintkey.errors import ConfigurationError, reason_of_system
 
 _VERSION = 1
@@ -144,8 +143,9 @@ class CopyState:
             "tables": {name: table.to_dict() for name, table in self.tables.items()},
         }
         try:
-            with _replacing(self._path) as file:
-                json.dump(values, file)
+            # It may have keys of rows, and another copy with this file waits for its turn.
+            with replacing(str(self._path), mode=0o600, waits=True) as file:
+                file.write(json.dumps(values).encode())
         except OSError as error:
             raise ConfigurationError(
                 f"the state file {self._path} cannot be written: {reason_of_system(error)}"
@@ -156,20 +156,3 @@ class CopyState:
         """Remove the file, because the copy is complete."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """Open a file that takes the place of another one when it is complete. Two copies do not write the same file."""
-    number, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)
-    new = Path(name)
-    try:
-        with open(number, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
-        raise

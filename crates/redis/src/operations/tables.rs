@@ -69,7 +69,7 @@ impl OperationContext<'_> {
             is_exact: table.ttl.is_none(),
             rows: Some(rows),
             bytes: None,
-            id: data_set.map(|data_set| format!("{} {data_set}", entry.epoch)),
+            id: Some(format!("{} {}", entry.epoch, data_set.unwrap_or_default())),
             table,
         }))))
     }
