@@ -26,7 +26,7 @@ from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, fi
 from mintkey.copies.comparing import Difference, compare_table
 from mintkey.copies.segments import Codecs, Copied, Segment, Stores, Table, run_segments
 from mintkey.copies.state import CopyState, Failure, TableState
-from mintkey.errors import ConfigurationError, InvalidValue, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, check_flags, shortened
 from mintkey.monitoring import check_callback
 from mintkey.rate_limit import RateLimit, checked
 from mintkey.raw import OnConflict, RawTable, check_on_conflict
@@ -400,6 +400,7 @@ def _compare(options: _Options, stop: threading.Event) -> dict[str, Difference]:
 
 def _check(options: _Options) -> None:
     check_on_conflict(options.on_conflict)
+    check_flags("copy()", verify=options.verify, dry_run=options.dry_run)
     _check_progress(options.progress)
     segments = options.segments
     if segments is not None and (type(segments) is not int or not 1 <= segments <= _MOST_SEGMENTS):

@@ -36,7 +36,7 @@ import reprlib
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "BatchIncomplete",
@@ -364,6 +364,13 @@ _elements = reprlib.Repr()
 _elements.maxlevel = 3
 _elements.maxlist = _elements.maxtuple = _elements.maxdict = _elements.maxset = _elements.maxfrozenset = 8
 _elements.maxstring = _elements.maxother = _SHOWN
+
+
+def check_flags(owner: str, error: Callable[[str], Exception] = TypeError, /, **flags: object) -> None:
+    """Raise an error for a flag that is not a bool: text such as "false" counts as true in Python."""
+    for name, value in flags.items():
+        if type(value) is not bool:
+            raise error(f"{owner}: {name}= takes True or False, not {shortened(value)}")
 
 
 def shortened(value: object) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from mintkey.conditions import Condition
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, check_flags, shortened
 
 if TYPE_CHECKING:
     from mintkey.lookups import Q
@@ -104,6 +104,7 @@ class Index:
         local: bool = False,
         name: str | None = None,
     ) -> None:
+        check_flags("Index", ConfigurationError, local=local)
         if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
             raise ConfigurationError(f"Index: name= takes text of {NAME_CHARACTERS}, not {shortened(name)}")
         for parameter, value in (("partition_key", partition_key), ("sort_key", sort_key)):

@@ -334,8 +334,6 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         store = store_of(schema)
         if schema.hooks.any_asynchronous and not skip_hooks:
             refuse_async_hooks(schema, "before_save", "after_save")
-        if replace is not False:
-            arguments.check_flag(schema, "replace", replace)
         saving = item_operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
@@ -373,8 +371,6 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         """Async version of `save()`."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        if replace is not False:
-            arguments.check_flag(schema, "replace", replace)
         saving = item_operations.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )

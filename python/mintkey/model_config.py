@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
 
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, check_flags, shortened
 from mintkey.rate_limit import RateLimit, checked
 
 __all__ = ["ModelConfig"]
@@ -43,7 +43,7 @@ class ModelConfig:
         discriminator: the value of the attribute with `discriminator=True`; by default the class name. Not inherited.
 
     Raises:
-        ConfigurationError: `rate_limit` is not a rate limit, `consistent` is not a bool, `ttl` is not a positive
+        ConfigurationError: `rate_limit` is not a rate limit, a flag is not a bool, `ttl` is not a positive
             timedelta, `unique` is not a list of tuples, or `colocate` is not a text. Other options are checked when the
             class is defined.
     """
@@ -67,8 +67,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         checked(self.rate_limit)
-        if self.consistent is not None and type(self.consistent) is not bool:
-            raise ConfigurationError(f"ModelConfig: consistent= takes True or False, not {shortened(self.consistent)}")
+        inherited = {name: getattr(self, name) for name in ("skip_hooks", "consistent")}
+        given_flags = {name: flag for name, flag in inherited.items() if flag is not None}
+        check_flags("ModelConfig", ConfigurationError, abstract=self.abstract, **given_flags)
         if self.ttl is not None and not (isinstance(self.ttl, timedelta) and self.ttl > timedelta()):
             raise ConfigurationError(f"ModelConfig: ttl= takes a positive timedelta, not {shortened(self.ttl)}")
         given: object = self.unique

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 from mintkey import _core
 from mintkey.conditions import Condition
 from mintkey.definitions.schema import Schema
-from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, shortened
+from mintkey.errors import ConfigurationError, InvalidValue, UnreadableItem, check_flags, shortened
 from mintkey.instance_state import fetched
 from mintkey.lookups import every
 from mintkey.operations import loading
-from mintkey.operations.arguments import consistency, not_a_flag, unique_hint
+from mintkey.operations.arguments import consistency, unique_hint
 from mintkey.operations.writing import refuse_async_hooks
 from mintkey.results import plans
 from mintkey.results.chains import MAX_ITEMS, OnUnreadable, Options, check_on_unreadable, checked_integer
@@ -68,8 +68,7 @@ class Result(RowWriteMixin[M]):
         how: plans.Plan,
         options: Options = _NO_OPTIONS,
     ) -> None:
-        if type(options.descending) is not bool:
-            raise not_a_flag(schema, "descending", options.descending)
+        check_flags(schema.model, descending=options.descending)
         consistency(schema, options.consistent)
         check_on_unreadable(schema, options.on_unreadable)
         checked_integer(schema, options.limit, "limit", least=0, most=MAX_ITEMS)

@@ -26,6 +26,7 @@ from mintkey.errors import (
     StoreError,
     batch_incomplete,
     cause,
+    check_flags,
     nearest,
     shortened,
 )
@@ -233,6 +234,7 @@ class RawTable:
     def _scan(self, limit: int, cursor: str | None, segment: tuple[int, int], consistent: bool) -> Operation[RawPage]:
         _, codec = yield from self._opened()
         own, segments = segment
+        check_flags(self.name, consistent=consistent)
         _check_count(self.name, "segments", segments)
         _check_count(self.name, "limit", limit)
         if not isinstance(own, int) or isinstance(own, bool) or not 0 <= own < segments:
@@ -247,6 +249,7 @@ class RawTable:
 
     def _query(self, given: _QueryArguments, limit: int, cursor: str | None) -> Operation[RawPage]:
         info, codec = yield from self._opened()
+        check_flags(self.name, descending=given.descending, consistent=given.consistent)
         _check_count(self.name, "limit", limit)
         partition, sort = _checked(info, given)
         cursors = Cursors(self.name, f"query {given!r}", None)
@@ -263,6 +266,7 @@ class RawTable:
 
     def _get(self, key: RawKey, consistent: bool) -> Operation[Row | None]:
         info, codec = yield from self._opened()
+        check_flags(self.name, consistent=consistent)
         found: _core.Item | None = yield codec.get(_named(info, codec, key), consistent=consistent)
         return None if found is None else found.to_dict()
 

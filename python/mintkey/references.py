@@ -238,11 +238,12 @@ class Ref(Generic[M]):
     # Not a collection: conditions and batches take it for one value.
     __iter__ = None
 
-    def get(self, *, consistent: bool = False) -> M | None:
+    def get(self, *, consistent: bool | None = None) -> M | None:
         """Return the item, or None if it does not exist. An assigned or prefetched instance is returned without I/O.
 
         Args:
-            consistent: include all writes that were acknowledged before the call.
+            consistent: include all writes that were acknowledged before the call. By default as the model of the item
+                says.
         """
         if self._is_known:
             return self._instance  # type: ignore[no-any-return]
@@ -250,14 +251,14 @@ class Ref(Generic[M]):
         refuse_async_hooks(schema, "after_load")
         return store_of(schema).run(self._reading(schema, consistent))
 
-    async def aget(self, *, consistent: bool = False) -> M | None:
+    async def aget(self, *, consistent: bool | None = None) -> M | None:
         """Async version of `get()`."""
         if self._is_known:
             return self._instance  # type: ignore[no-any-return]
         schema = self.model.__mintkey_schema__
         return await store_of(schema).arun(self._reading(schema, consistent))
 
-    def _reading(self, schema: Schema, consistent: bool) -> Operation[M | None]:
+    def _reading(self, schema: Schema, consistent: bool | None) -> Operation[M | None]:
         return item_operations.get(schema, self._stored_key().stored, self.model._loaded, consistent=consistent)
 
     def __eq__(self, other: object) -> bool:
@@ -423,7 +424,7 @@ def _scope(model: type[Any] | None) -> str:
 # Prefetching.
 
 
-def prefetch(items: Iterable[T], *names: str, consistent: bool = False) -> list[T]:
+def prefetch(items: Iterable[T], *names: str, consistent: bool | None = None) -> list[T]:
     """Read the items that attributes of `items` refer to, in batches; return the items as a list.
 
     Afterwards `get()` and `aget()` of these references need no I/O. A reference whose instance is known is left as it
@@ -432,7 +433,8 @@ def prefetch(items: Iterable[T], *names: str, consistent: bool = False) -> list[
     Args:
         items: instances, which may be of several models, or a result such as `Order.query(…)`.
         names: the names of the references.
-        consistent: include all writes that were acknowledged before the call.
+        consistent: include all writes that were acknowledged before the call. By default as the models of the items
+            say.
 
     Raises:
         TypeError: an attribute is not a `Reference`.
@@ -444,7 +446,7 @@ def prefetch(items: Iterable[T], *names: str, consistent: bool = False) -> list[
     return listed
 
 
-async def aprefetch(items: Iterable[T] | AsyncIterable[T], *names: str, consistent: bool = False) -> list[T]:
+async def aprefetch(items: Iterable[T] | AsyncIterable[T], *names: str, consistent: bool | None = None) -> list[T]:
     """Async version of `prefetch()`. Also takes async iterables."""
     listed = [item async for item in items] if isinstance(items, AsyncIterable) else list(_checked_items(items))
     for model, wanted in _wanted(listed, names).items():

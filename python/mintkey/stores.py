@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 from mintkey import _core
 from mintkey.definitions.discriminators import Footprint, share_ttl
 from mintkey.definitions.schema import Schema
-from mintkey.errors import ConfigurationError, MintkeyError, shortened
+from mintkey.errors import ConfigurationError, MintkeyError, check_flags, shortened
 from mintkey.monitoring import (
     C,
     ObservedRequest,
@@ -112,6 +112,7 @@ class Store:
             raise ConfigurationError(
                 f"the URL of a store is not valid UTF-8: {url[half]!r} at position {half} is a lone surrogate"
             )
+        check_flags("connect()", ConfigurationError, strict_async=strict_async)
         limit = checked(rate_limit)
         self._core = _core.Store(url)
         # Absolute from the start, as in the core: the process may change its working directory.

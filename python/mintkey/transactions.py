@@ -18,6 +18,7 @@ from mintkey.errors import (
     MintkeyError,
     TransactionCancelled,
     cause,
+    check_flags,
     shortened,
 )
 from mintkey.instance_state import State, moment, state_of
@@ -217,7 +218,7 @@ class Transaction:
     ) -> None:
         """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
         schema = self._schema_of(item)
-        arguments.check_flag(schema, "replace", replace)
+        check_flags(schema.model, replace=replace, skip_hooks=skip_hooks)
         write = _Save(schema, item, condition, replace, skip_hooks, False)
         self._add(schema, write, condition, () if skip_hooks else _SAVE_HOOKS)
         item_operations.generate_keys(schema, item)
@@ -233,6 +234,7 @@ class Transaction:
         self._schema_of_model(model)
         item = model._constructed(values)
         schema = self._schema_of(item)
+        check_flags(schema.model, skip_hooks=skip_hooks)
         write = _Save(schema, item, None, False, skip_hooks, True)
         self._add(schema, write, None, () if skip_hooks else _SAVE_HOOKS)
         item_operations.generate_keys(schema, item)
@@ -284,6 +286,7 @@ class Transaction:
     def delete(self, item: M, condition: Condition[M] | None = None, *, skip_hooks: bool = False) -> None:
         """Add what `item.delete()` does."""
         schema = self._schema_of(item)
+        check_flags(schema.model, skip_hooks=skip_hooks)
         deleting = item_operations.delete(schema, item, condition=condition, skip_hooks=skip_hooks, in_transaction=True)
         hooks: tuple[HookKind, ...] = () if skip_hooks else ("before_delete", "after_delete")
         self._add(schema, SuspendedWrite(item, deleting), condition, hooks)

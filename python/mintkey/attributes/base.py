@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import functools
 import re
 import uuid
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from mintkey import _core
 from mintkey.attributes.comparing import Misfit
 from mintkey.attributes.validators import NO_LIMITS, Validators
 from mintkey.conditions import Condition, Operand, Steps, Tests
-from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, ConfigurationError, InvalidValue, NotLoaded, cause, check_flags, shortened
 from mintkey.generators import Auto, AutoGenerate, as_auto, id_range, is_auto_generate
 
 if TYPE_CHECKING:
@@ -179,6 +180,14 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
             self.checks_writes = True
         if index:
             self.value_indexed = True
+        self._flags: dict[str, object] = {
+            "partition_key": partition_key,
+            "sort_key": sort_key,
+            "required": required,
+            "index": index,
+            "unique": unique,
+            "default_on_load": default_on_load,
+        }
         if self.kind == "any" and type(self).encode is Attribute.encode:
             self.empty_is_absent = True
         self.unique = unique
@@ -390,6 +399,8 @@ class Attribute(Attr[T | None], Operand[M, Of], Generic[T, Read, Of, M]):
 
     def check_declaration(self) -> None:
         """Raise `ConfigurationError` for an invalid declaration. Called when the model class is defined."""
+        refused = functools.partial(ConfigurationError, model=self.model, attribute=self.name)
+        check_flags(self._label, refused, **self._flags)
         if self._misplaced_on_update is not None:
             raise self._declaration_error(
                 f"on_update= takes a strategy such as AutoGenerate.ISO8601 or auto(my_callable), "

@@ -60,6 +60,7 @@ class StringAttribute(Attribute[str, V]):
         super().__init__(**parameters)
         self.template = template
         self.discriminator = discriminator
+        self._flags["discriminator"] = discriminator
 
     def check_declaration(self) -> None:
         super().check_declaration()

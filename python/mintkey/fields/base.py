@@ -14,7 +14,7 @@ from mintkey.attributes import Attribute, StringAttribute
 from mintkey.attributes.base import V
 from mintkey.attributes.comparing import Misfit
 from mintkey.attributes.options import Default, MaybeField, SortedOptions, SureField, Texts
-from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, shortened
+from mintkey.errors import CONVERSION_ERRORS, InvalidValue, cause, check_flags, shortened
 from mintkey.fields.forms import (
     FORMS,
     OPTIONS,
@@ -151,6 +151,7 @@ class Field(Attribute[Any, V]):
             choices=choices,
             validate=validate,
         )
+        self._flags["null"] = self.null
         form = form_of(self.type)
         self._known = form is not None
         self._form: Attribute[Any] = form or StringAttribute()
@@ -271,6 +272,7 @@ class Field(Attribute[Any, V]):
             null_check: whether `None` is checked against `null=`. If False, `None` is valid.
             kwargs: for subclasses.
         """
+        check_flags(field._label, null_check=null_check)
         problem = field._problem(value, null_check)
         if problem is not None:
             _log.error("%s", problem)

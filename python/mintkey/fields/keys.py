@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from mintkey import _core
 from mintkey.attributes.comparing import Misfit
 from mintkey.attributes.options import AutoOptions
-from mintkey.errors import ConfigurationError, shortened
+from mintkey.errors import ConfigurationError, check_flags, shortened
 from mintkey.fields.base import Field, FilledField, KeyFieldMixin, overridden
 from mintkey.fields.forms import UUID_DIGITS, canonical, check_parameters, form_problem, name_of, strategy_of
 from mintkey.generators import Auto, AutoGenerate, auto
@@ -113,6 +113,7 @@ class AutoFieldMixin(FilledField[Mixed]):
             )
         named: Any = parameters
         super().__init__(type=cast("Any", type), null=null, default=default, max_length=max_length, **named)
+        self._flags["auto"] = self.auto
         self._check_strategy()
         self.checks_writes = True
         if self.field_key is not None:
@@ -217,6 +218,7 @@ class AutoFieldMixin(FilledField[Mixed]):
         Args:
             force: also generate it for a field with `auto=False`.
         """
+        check_flags(self._label, force=force)
         if self.auto or force:
             # An instance takes the value by popping it from this list, which is atomic.
             self._staged = [(self.get_new_auto_key_value(), os.getpid())]

@@ -232,6 +232,7 @@ class _ClockField(Field[V]):
             parameters.setdefault("on_update", _NOW)
         given: Any = {"type": type, "null": null, "default": default, "max_length": max_length, **parameters}
         super().__init__(**given)
+        self._flags.update(auto_now=auto_now, auto_now_add=auto_now_add)
 
     def check_declaration(self) -> None:
         if self._conflicting_default:

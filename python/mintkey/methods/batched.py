@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
+from mintkey.errors import check_flags
 from mintkey.instance_state import fetched
 from mintkey.methods.tables import TableMixin
 from mintkey.operations import batches, item_operations, loading
@@ -93,6 +94,7 @@ class BatchMixin(TableMixin):
     @classmethod
     def _deleter(cls, skip_hooks: bool) -> Callable[[Any], Operation[Any]]:
         schema = cls.__mintkey_schema__
+        check_flags(schema.model, skip_hooks=skip_hooks)
 
         def deleting(item: Any) -> Operation[Any]:
             if isinstance(item, cls):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mintkey import _core
-from mintkey.errors import UnreadableItem
+from mintkey.errors import UnreadableItem, check_flags
 from mintkey.methods.tables import TableMixin
 from mintkey.operations import arguments, item_operations, updates
 from mintkey.operations.writing import mark_written, refuse_async_hooks
@@ -414,6 +414,7 @@ class WriteMixin(TableMixin):
     ) -> tuple[Store, Operation[Any]]:
         schema = self.__mintkey_schema__
         store = store_of(schema)
+        check_flags(schema.model, skip_hooks=skip_hooks)
         arguments.check_return_old(schema, return_old, pipeline)
         deleting = item_operations.delete(
             schema, self, condition=condition, skip_hooks=skip_hooks, return_old=return_old

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mintkey.attributes.base import own_copy
-from mintkey.errors import InvalidValue, cause, shortened
+from mintkey.errors import InvalidValue, cause, check_flags, shortened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -128,6 +128,8 @@ class JsonMixin:
         """
         from mintkey.formats.pydantic_schema import HOW, adapter
 
+        if strict is not None:
+            check_flags(cls.__name__, strict=strict)
         return adapter(cls).validate_python(data, strict=strict, **HOW)  # type: ignore[no-any-return]
 
     @classmethod
@@ -135,6 +137,8 @@ class JsonMixin:
         """Like `model_validate()`, of JSON text."""
         from mintkey.formats.pydantic_schema import HOW, adapter
 
+        if strict is not None:
+            check_flags(cls.__name__, strict=strict)
         return adapter(cls).validate_json(text, strict=strict, **HOW)  # type: ignore[no-any-return]
 
     def model_dump(
@@ -160,6 +164,7 @@ class JsonMixin:
         """
         from mintkey.formats.pydantic_schema import STORED, adapter
 
+        check_flags(type(self).__name__, by_alias=by_alias, exclude_none=exclude_none)
         dumped: dict[str, Any] = adapter(type(self)).dump_python(
             self,
             mode=mode,

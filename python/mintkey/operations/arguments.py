@@ -13,7 +13,7 @@ from mintkey import _core
 from mintkey.conditions import Action, Condition, not_a_condition
 from mintkey.definitions.key_plans import IMPLICIT_KEY
 from mintkey.definitions.schema import StoredKey
-from mintkey.errors import InvalidValue, MintkeyError, NotLoaded, shortened
+from mintkey.errors import InvalidValue, MintkeyError, NotLoaded, check_flags, shortened
 
 if TYPE_CHECKING:
     from mintkey.definitions.schema import Schema
@@ -178,9 +178,8 @@ def consistency(schema: Schema, given: object) -> bool:
     """Return the value of `consistent=`; None stands for the default of the model."""
     if given is None:
         return bool(schema.config.consistent)
-    if type(given) is not bool:
-        raise not_a_flag(schema, "consistent", given)
-    return given
+    check_flags(schema.model, consistent=given)
+    return bool(given)
 
 
 def check_condition(schema: Schema, condition: object) -> None:
@@ -217,23 +216,12 @@ def add_key_to_error(schema: Schema, values: dict[str, Any], error: MintkeyError
 
 def check_return_old(schema: Schema, return_old: object, pipeline: object) -> None:
     """Raise `TypeError` if `return_old=` is no bool, or if the write is not sent now."""
-    check_flag(schema, "return_old", return_old)
+    check_flags(schema.model, return_old=return_old)
     if return_old and pipeline is not None:
         raise TypeError(
             f"{schema.model}: return_old=True needs the reply to this write, which a pipeline sends later: leave out "
             "pipeline=, or read the row before with get()"
         )
-
-
-def check_flag(schema: Schema, name: str, value: object) -> None:
-    """Raise `TypeError` if an argument is no bool: text such as "false" counts as true in Python."""
-    if type(value) is not bool:
-        raise not_a_flag(schema, name, value)
-
-
-def not_a_flag(schema: Schema, name: str, value: object) -> TypeError:
-    """Return the error for a value that is not a bool."""
-    return TypeError(f"{schema.model}: {name}= takes True or False, not {shortened(value)}")
 
 
 @functools.cache

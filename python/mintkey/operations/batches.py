@@ -17,7 +17,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mintkey import _core
-from mintkey.errors import StoreError, batch_incomplete, shortened
+from mintkey.errors import StoreError, batch_incomplete, check_flags, shortened
 from mintkey.instance_state import is_untouched
 from mintkey.monitoring import check_callback
 from mintkey.operations import arguments, item_operations
@@ -240,6 +240,7 @@ def save(
     awaiting: bool = False,
 ) -> Operation[int]:
     """Save instances of a model."""
+    check_flags(schema.model, skip_hooks=skip_hooks)
 
     def saving(item: Any) -> Operation[None]:
         if type(item) is not model:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from mintkey import _core, generators
 from mintkey.conditions import Condition
 from mintkey.definitions.schema import COLLISION_FREE_BITS, Mint, Schema
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, NotLoaded, check_flags
 from mintkey.instance_state import State, fetched, is_untouched, moment, set_slot, state_of
 from mintkey.operations import arguments
 from mintkey.operations.arguments import add_key_to_error, check_condition, with_key_in_errors
@@ -79,6 +79,8 @@ def save(
     has not seen its generated keys. `pipeline` is the pipeline that will send the write. A write `in_transaction` does
     not generate a key again, and the transaction runs the `after_save` hooks.
     """
+    if skip_hooks is not False or replace is not False:
+        check_flags(schema.model, skip_hooks=skip_hooks, replace=replace)
     direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
     if direct and condition is None and pipeline is None and is_untouched(instance):
         return _save_directly(schema, instance, insert)
@@ -552,8 +554,7 @@ def _sent(schema: Schema, request: _core.Request) -> Operation[Any]:
 
 def refresh(schema: Schema, instance: Any, *, consistent: bool = True) -> Operation[None]:
     """Read the row again and set its values on the instance."""
-    if type(consistent) is not bool:
-        raise arguments.not_a_flag(schema, "consistent", consistent)
+    check_flags(schema.model, consistent=consistent)
     state = state_of(instance)
     codec = schema.codec
     key = codec.key_of(state.loaded) if state.loaded is not None else codec.key(schema.with_key(instance.__dict__))

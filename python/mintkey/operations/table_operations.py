@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mintkey import _core
 from mintkey.definitions.derived import MAX_PARTITION_BYTES
-from mintkey.errors import InvalidValue, UniqueViolation, shortened
+from mintkey.errors import InvalidValue, UniqueViolation, check_flags, shortened
 from mintkey.operations.writing import add_model_to_error
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def create_table(
 
     Without `force`, an index is not added if the store would refuse further writes of existing rows because of it.
     """
+    check_flags(schema.model, force=force)
     dropped = yield from _dropped(schema, drop_unique)
     if dropped:
         yield schema.codec.drop_unique(dropped)

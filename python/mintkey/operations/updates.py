@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mintkey import _core
 from mintkey.definitions.schema import Schema
-from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, MintkeyError, UnreadableItem
+from mintkey.errors import (
+    ConditionFailed,
+    InvalidValue,
+    ItemGone,
+    KeyCollision,
+    MintkeyError,
+    UnreadableItem,
+    check_flags,
+)
 from mintkey.instance_state import State, moment, state_of
 from mintkey.operations.arguments import changes as checked_changes
-from mintkey.operations.arguments import check_condition, check_flag, with_key_in_errors
+from mintkey.operations.arguments import check_condition, with_key_in_errors
 from mintkey.operations.merging import merge
 from mintkey.operations.minting import MintContext, minted_now
 from mintkey.operations.rebuilding import Rebuild, rebuild
@@ -78,7 +86,7 @@ def update(
     Returns the row as it was before if `return_old`. A transaction runs the `after_update` hooks itself. Without
     `versioned`, a version is incremented without a check.
     """
-    check_flag(schema, "upsert", upsert)
+    check_flags(schema.model, upsert=upsert, skip_hooks=skip_hooks)
     how = _Update(condition, upsert, skip_hooks, pipeline, in_transaction, versioned, return_old)
     return with_key_in_errors(schema, instance.__dict__, _update(schema, instance, changes, how))
 
@@ -206,7 +214,7 @@ def update_by_key(
     An update that `is_checked` is that of a row of exactly this class. Its condition may name attributes of other
     classes in the table.
     """
-    check_flag(schema, "upsert", upsert)
+    check_flags(schema.model, upsert=upsert)
 
     def writing(writer: Schema) -> Operation[_Rows]:
         _check_fields(writer, None, changes.values)
