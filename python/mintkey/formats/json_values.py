@@ -34,10 +34,8 @@ _DURATION = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.
 class Form:
     """How the values of an attribute are written in JSON."""
 
-    attribute: Any
-
     def __init__(self, attribute: Attribute[Any]) -> None:
-        self.attribute = attribute
+        self.attribute: Any = attribute
 
     def write(self, value: Any) -> Any:
         """Return the JSON of a value. Raises a conversion error for a value of another type."""
@@ -425,6 +423,8 @@ class StructuredForm(Form):
     def __init__(self, attribute: Any, hint: Any) -> None:
         super().__init__(attribute)
         self.hint = hint
+        #: What `structured_dumps` keeps.
+        self.adapted: Any = None
         self._is_text = isinstance(attribute, kinds.JSONAttribute)
 
     def write(self, value: Any) -> Any:

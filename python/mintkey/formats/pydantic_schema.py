@@ -7,18 +7,16 @@ what is valid can be saved.
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
-import itertools
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, cast
 
 from mintkey.attributes import Attribute, VersionAttribute
-from mintkey.attributes.comparing import Misfit, difference
+from mintkey.attributes.comparing import Misfit
 from mintkey.errors import CONVERSION_ERRORS, MintkeyError, cause, needs, shortened
 from mintkey.formats.json_values import (
     JSON_TYPES,
@@ -49,6 +47,8 @@ try:
         PydanticSerializationError,
         core_schema,
     )
+
+    from mintkey.formats.structured_dumps import dumped_value, value_of_body, value_of_dump, value_of_json
 except ImportError as error:
     what = needs("The schema of a model, which model_dump() and model_validate() use,", "pydantic", "pydantic")
     raise ImportError(f"{what}. to_dict(), to_json() and from_json() need none", name=error.name) from error
@@ -227,13 +227,10 @@ def _dumping(demanded: list[str]) -> Callable[[Any, Any, Any], Any]:
         if info.mode == "json" and not info.exclude_none and not _is_stored(info):
             for name in demanded:
                 if values.get(name, name) is None and _is_shown(name, info):
-                    # Without the key, because Python keeps the text of each warning.
-                    warnings.warn(
-                        f"{instance.__mintkey_schema__.attributes[name]._label} has no value and is null, and the "
-                        "output schema says that it is never null: save the instance first, give it a value, or leave "
-                        "it out with exclude_none=True",
-                        UserWarning,
-                        stacklevel=2,
+                    _warn(
+                        instance.__mintkey_schema__.attributes[name],
+                        "has no value and is null, and the output schema says that it is never null: save the instance "
+                        "first, give it a value, or leave it out with exclude_none=True",
                     )
         try:
             return dump(values)
@@ -246,6 +243,11 @@ def _dumping(demanded: list[str]) -> Callable[[Any, Any, Any], Any]:
             raise PydanticSerializationError(f"{type(instance).__name__}({', '.join(given)}): {error}") from error
 
     return dumped
+
+
+def _warn(attribute: Attribute[Any], problem: str) -> None:
+    # Without the key, because Python keeps the text of each warning.
+    warnings.warn(f"{attribute._label} {problem}", UserWarning, stacklevel=3)
 
 
 def _is_shown(name: str, info: core_schema.SerializationInfo[Any]) -> bool:
@@ -348,13 +350,14 @@ class _Values:
         self.form = form
         #: The part of the key that the attribute is, if it is one.
         self._part: Part | None = None if declared is None else declared.part
+        self._is_element = declared is None
         self._is_demanded = declared is not None and declared.is_demanded
         self._is_never_empty = declared is not None and declared.is_in_key and not declared.is_generated
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # The parts of lists, maps and nested instances are dumped one by one.
         dump: Any = None
-        if self._is_demanded or not isinstance(self.form, (ListForm, NestedForm)):
+        if self._is_demanded or self._is_element or not isinstance(self.form, (ListForm, NestedForm)):
             dump = core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True)
         return core_schema.with_info_wrap_validator_function(
             self._validate, _inner(self.form, handler), serialization=dump
@@ -368,13 +371,15 @@ class _Values:
 
     def _dump(self, value: Any, dump: Callable[[Any], Any], info: core_schema.SerializationInfo[Any]) -> Any:
         if value is None:
+            if self._is_element and not self.attribute.keeps_none and info.mode == "json" and not _is_stored(info):
+                _warn(self.attribute, "contains a null, which is no value of its elements: remove it, or allow | None")
             return None
         if isinstance(self.form, (ListForm, NestedForm)):
             return dump(value)
-        is_whole = info.include is None and info.exclude is None
         try:
             if isinstance(self.form, StructuredForm):
-                return _dump_of_class(self.form, value, dump, info.mode == "json", is_whole)
+                return dumped_value(self.form, value, dump, info)
+            is_whole = info.include is None and info.exclude is None
             dumped = self.form.write(value) if info.mode == "json" else self.form.dump(value, dump)
             return dumped if is_whole or not isinstance(self.form, (UntypedForm, JsonForm)) else dump(dumped)
         except CONVERSION_ERRORS as error:
@@ -391,9 +396,9 @@ class _Values:
             elif info.mode == "json":
                 value = _of_json(self.form, given, validate)
             elif isinstance(self.form, StructuredForm) and type(given) in JSON_TYPES and _is_stored(info):
-                value = _of_dump(self.form, given, validate)
+                value = value_of_dump(self.form, given, validate)
             elif isinstance(self.form, StructuredForm) and type(given) in JSON_TYPES:
-                value = _of_body(self.form, given, validate)
+                value = value_of_body(self.form, given, validate)
             else:
                 value = validate(given)
             if attribute.tests == "existence":
@@ -410,25 +415,6 @@ class _Values:
         return value
 
 
-def _dump_of_class(form: StructuredForm, value: Any, dump: Callable[[Any], Any], is_json: bool, is_whole: bool) -> Any:
-    """Return what pydantic dumps, which fits the schema. In JSON, a dump that is read as another value is replaced.
-
-    Only pydantic can leave out parts of the value.
-    """
-    if not is_json:
-        return form.dump(value, dump)
-    written = form.write(value)
-    # A dict may stand for an instance.
-    fitted = form.attribute.fitted(value) if type(value) in JSON_TYPES else value
-    if not is_whole:
-        return form.dump(fitted, dump)
-    with contextlib.suppress(*CONVERSION_ERRORS):
-        dumped = form.dump(fitted, dump)
-        if dumped == written or difference(fitted, form.read(dumped)) is None:
-            return dumped
-    return written
-
-
 def _reads(form: Form, given: Any) -> bool:
     """Return whether this is JSON that this package reads, because pydantic does not know its form."""
     if isinstance(form, OwnForm):
@@ -440,14 +426,9 @@ def _reads(form: Form, given: Any) -> bool:
 
 
 def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
-    """Return a value of JSON. A strict schema of pydantic takes what came through Python for values of Python."""
+    """Return a value of JSON."""
     if isinstance(form, StructuredForm):
-        text = json.dumps(given)
-        ways = (
-            lambda: TypeAdapter(form.hint).validate_json(text, strict=True, by_alias=True, by_name=True),
-            lambda: form.read(given),
-        )
-        return _dumped_as(form, given, lambda: validate(given), ways)
+        return value_of_json(form, given, validate)
     try:
         return validate(given)
     except ValidationError:
@@ -455,55 +436,6 @@ def _of_json(form: Form, given: Any, validate: Callable[[Any], Any]) -> Any:
             with contextlib.suppress(*CONVERSION_ERRORS):
                 return form.read(given)
         raise
-
-
-def _of_body(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
-    """Return a value of a body. A body that was a response may have tagged values, such as the bytes of a dataclass."""
-    plain = form.undumped(given)
-    if plain == given:
-        with contextlib.suppress(ValidationError):
-            return validate(given)
-    return _dumped_as(form, given, lambda: validate(given), (lambda: validate(plain), lambda: form.read(given)))
-
-
-def _of_dump(form: StructuredForm, given: Any, validate: Callable[[Any], Any]) -> Any:
-    """Return the value that was dumped as `given`, which may have computed fields."""
-    adapter: TypeAdapter[Any] = TypeAdapter(form.hint)
-    plain = form.undumped(given)
-    ways = (
-        lambda: plain,
-        lambda: adapter.validate_python(plain, extra="ignore", by_alias=True, by_name=True),
-        # A strict class takes no text for a time. But it is what `model_dump(mode="json")` returns.
-        lambda: form.read(given),
-    )
-    return _dumped_as(form, given, lambda: validate(plain), ways)
-
-
-def _dumps(form: StructuredForm, value: Any) -> Iterator[Any]:
-    """Yield all dumps of a value."""
-    yield form.write(value)
-    adapter: TypeAdapter[Any] = TypeAdapter(form.hint)
-    for mode, by_alias in itertools.product(("python", "json"), (False, True)):
-        dump = functools.partial(adapter.dump_python, mode=cast("Any", mode), by_alias=by_alias)
-        with contextlib.suppress(*CONVERSION_ERRORS):
-            yield form.dump(value, dump)
-
-
-def _dumped_as(form: StructuredForm, given: Any, validate: Callable[[], Any], ways: Iterable[Callable[[], Any]]) -> Any:
-    """Return the validated value. If its dump is another one, pydantic left out what no constructor takes."""
-    problem, value = None, None
-    try:
-        value = validate()
-    except ValidationError as error:
-        problem = error
-    for way in (lambda: value, *ways) if problem is None else ways:
-        with contextlib.suppress(*CONVERSION_ERRORS):
-            other = form.attribute.fitted(way())
-            if given in _dumps(form, other):
-                return other
-    if problem is not None:
-        raise problem
-    return value
 
 
 def _inner(form: Form, handler: GetCoreSchemaHandler) -> CoreSchema:
