@@ -58,11 +58,11 @@ class File(Model):
     parts = ListAttribute(of=Part)
 
 
-SETTINGS = {"numbers": "[1,2]", "more": ['{"a":"1.5"}']}
+SETTINGS: Any = {"numbers": "[1,2]", "more": ['{"a":"1.5"}']}
 VALUES: list[dict[str, Any]] = [
     {"settings": Settings(**SETTINGS)},
     {"counted": Counted(**SETTINGS)},
-    {"several": [Settings(**SETTINGS), Settings(numbers="[]")]},
+    {"several": [Settings(**SETTINGS), Settings.model_validate({"numbers": "[]"})]},
     {"blob": Blob(b"text")},
     {"blob": Blob(b"\xff\0", Decimal("1E+3"), {"a": [b"\xfe"]})},
     {"blob": Blob(b"text", other=b"\0")},

@@ -78,7 +78,11 @@ def dumped_value(form: StructuredForm, value: Any, dump: Callable[[Any], Any], i
 
 def _is_read_as(form: StructuredForm, dumped: Any, value: Any) -> bool:
     """Return whether a dump in JSON is read as the value, by this package or by pydantic."""
-    for read in (lambda: form.read(dumped), lambda: _of_text(form, json.dumps(form.undumped(dumped)))):
+    reads: tuple[Callable[[], Any], ...] = (
+        lambda: form.read(dumped),
+        lambda: _of_text(form, json.dumps(form.undumped(dumped))),
+    )
+    for read in reads:
         with contextlib.suppress(*CONVERSION_ERRORS):
             if difference(value, read()) is None:
                 return True
