@@ -20,8 +20,6 @@ from mintkey.attributes.comparing import difference
 from mintkey.errors import CONVERSION_ERRORS
 from mintkey.formats.json_values import JSON_TYPES, StructuredForm
 
-__all__ = ["dumped_value", "value_of_body", "value_of_dump", "value_of_json"]
-
 _Info = core_schema.SerializationInfo[Any]
 
 
