@@ -226,6 +226,7 @@ fn a_slow_program_obeys_the_timeout_and_the_interrupt() {
     ] {
         let error = program.ask(calls, &format!("{url}{timeout}"));
         assert!(error.starts_with(kind), "{error}");
+        assert!(error.contains("looking up credentials"), "{error}");
         let pid = std::fs::read_to_string(program.home().join("pid")).unwrap();
         // It is killed with the shell that started it. Who adopts it need not have waited for it.
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));

@@ -194,9 +194,11 @@ pub async fn read<T: Transport>(client: &Client<'_, T>, table: &Table) -> Result
     };
     parse(table, &item).map(Some).ok_or_else(|| {
         Error::configuration(format!(
-            "the catalog in table {:?} is damaged, or was written by a newer version: use that version, or delete the table and call create_table()",
+            "the catalog in table {:?} is damaged, or a newer version of mintkey wrote it: use that version, or delete \
+             this table",
             markers.name
         ))
+        .remedy(Remedy::CreateTable)
         .of(table)
     })
 }

@@ -14,6 +14,7 @@ use crate::aws::credentials::profiles;
 use crate::aws::credentials::services::Services;
 use crate::aws::signing::Identity;
 use crate::config::Config;
+use crate::transport::error::Cause;
 use crate::transport::{Transport, handlers};
 use crate::wire::errors;
 
@@ -108,7 +109,14 @@ impl CredentialsCache {
             Ok(Err(error)) => of_outcome(error, lookup.outcome),
             Err(stopped) => {
                 let is_late = stopped.cause.is_timeout();
-                let mut error = errors::transport_error(lookup.config, &stopped, lookup.outcome);
+                let mut error = match stopped.cause {
+                    Cause::Stopped(stop) => stop.error(
+                        &lookup.config.address,
+                        "looking up credentials",
+                        lookup.outcome,
+                    ),
+                    _ => errors::transport_error(lookup.config, &stopped, lookup.outcome),
+                };
                 if let Some(last) = services.last() {
                     error.message = format!("credentials from {}: {}", last.source, error.message);
                 }
@@ -212,7 +220,7 @@ mod tests {
     use crate::client::{Client, Effect};
     use crate::config::Endpoint;
     use crate::shared::Shared;
-    use crate::transport::error::{Cause, TransportError};
+    use crate::transport::error::TransportError;
     use crate::transport::http::{Request, Response};
     use crate::transport::http_transport::HttpTransport;
     use crate::transport::nonblocking::Nonblocking;
