@@ -46,8 +46,30 @@ pub struct Evaluated {
 }
 
 impl OperationContext<'_> {
-    /// Evaluates all items. If any is refused, the transaction is cancelled.
-    pub fn evaluate_writes(
+    /// Evaluates all items. If any is refused, the transaction is cancelled, with a reason for each of them.
+    pub async fn evaluate_writes(
+        &self,
+        layouts: &[Arc<Layout>],
+        tables: &Tables<'_>,
+        writes: &[TransactionWrite],
+        rows: &[Before],
+    ) -> Result<Vec<Evaluated>> {
+        let evaluated = self.evaluate_each(layouts, tables, writes, rows);
+        let evaluated = evaluated.and_then(|evaluated| {
+            check_claims(layouts, tables, writes, &evaluated)?;
+            Ok(evaluated)
+        });
+        match evaluated {
+            Err(error) if error.kind == ErrorKind::TransactionCancelled => {
+                let named = self.with_violations(layouts, tables, writes, rows, error);
+                Err(named.await)
+            }
+            other => other,
+        }
+    }
+
+    /// Evaluates each item on its row.
+    fn evaluate_each(
         &self,
         layouts: &[Arc<Layout>],
         tables: &Tables<'_>,
@@ -73,7 +95,7 @@ impl OperationContext<'_> {
     }
 
     /// Adds the violations of items that rows did not refuse, when a transaction is cancelled before its values are claimed.
-    pub async fn with_violations(
+    async fn with_violations(
         &self,
         layouts: &[Arc<Layout>],
         tables: &Tables<'_>,
@@ -218,7 +240,7 @@ fn claim_change(
 }
 
 /// Checks the number of changed values, and that no two items claim the same.
-pub fn check_claims(
+fn check_claims(
     layouts: &[Arc<Layout>],
     tables: &Tables<'_>,
     writes: &[TransactionWrite],

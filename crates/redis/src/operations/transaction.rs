@@ -23,9 +23,7 @@ use crate::keyspace::transactions::{
 use crate::keyspace::unique::TakenValue;
 use crate::operations::claims::{Intent, Items};
 use crate::operations::context::OperationContext;
-use crate::operations::evaluation::{
-    Before, Evaluated, Tables, cancelled_for, check_claims, is_reason,
-};
+use crate::operations::evaluation::{Before, Evaluated, Tables, cancelled_for, is_reason};
 use crate::operations::uncertainty::Uncertainty;
 use crate::operations::unique::not_applied;
 use crate::operations::write::is_uncertain;
@@ -99,7 +97,10 @@ impl OperationContext<'_> {
     /// not wait, because the other writer is usually done.
     async fn pause(&self, slot_group: u8, retries: u32) -> Result<()> {
         let Some(more) = retries.checked_sub(PROMPT_RETRIES).filter(|more| *more > 0) else {
-            return Ok(());
+            let checked = self.channel.deadline().check();
+            let address = &self.store.config.address;
+            let doing = "repeating a transaction";
+            return checked.map_err(|stop| stop.error(address, doing, Outcome::NotApplied));
         };
         let longest = (FIRST_DELAY * 2_u32.saturating_pow(more - 1)).min(LONGEST_DELAY);
         // Writers that were in conflict must not try again at the same moment.
@@ -124,12 +125,6 @@ impl OperationContext<'_> {
         writes: &[TransactionWrite],
         after_conflict: bool,
     ) -> Result<Attempt> {
-        if after_conflict {
-            let checked = self.channel.deadline().check();
-            let address = &self.store.config.address;
-            let doing = "repeating a transaction";
-            checked.map_err(|stop| stop.error(address, doing, Outcome::NotApplied))?;
-        }
         let layouts = self.layouts_of_tables(tables).await?;
         let marker = self.marker(tables.slot_group)?;
         let mut intent = Intent::new(&self.store.config.keyspace, &marker);
@@ -153,19 +148,9 @@ impl OperationContext<'_> {
             Err(error) if begins && is_uncertain(&error) => return Ok(Attempt::Again),
             Err(error) => return Err(not_applied(error)),
         };
-        let evaluated = self.evaluate_writes(&layouts, tables, writes, &rows);
-        let evaluated = evaluated.and_then(|evaluated| {
-            check_claims(&layouts, tables, writes, &evaluated)?;
-            Ok(evaluated)
-        });
-        let evaluated = match evaluated {
-            Ok(evaluated) => evaluated,
-            Err(error) if error.kind == ErrorKind::TransactionCancelled => {
-                let named = self.with_violations(&layouts, tables, writes, &rows, error);
-                return Err(named.await);
-            }
-            Err(error) => return Err(error),
-        };
+        let evaluated = self
+            .evaluate_writes(&layouts, tables, writes, &rows)
+            .await?;
         let items = Items {
             tables,
             writes,
