@@ -256,12 +256,10 @@ def _either(parts: list[Test | None]) -> list[Test]:
 
 
 def _inverted(tests: list[Test]) -> list[Test]:
-    conditions = [test for test in tests if isinstance(test, Condition)]
-    if not tests:
+    whole = every(tests)
+    if whole is None:
         return []
-    if len(conditions) < len(tests):
-        return [_Combined("not", tests)]
-    return [~functools.reduce(operator.and_, conditions)]
+    return [~whole if isinstance(whole, Condition) else _Combined("not", tests)]
 
 
 # The vocabulary of Redis mappers and Django: filter(age__gte=18).

@@ -36,7 +36,7 @@ _READ: dict[str, tuple[Collection[type], str]] = {
 
 
 def check_type(stored: Any, types: Collection[type], reader: str, reads: str) -> None:
-    """Raise `TypeError` if a stored value has none of these types. It tells what the `reader` `reads`."""
+    """Raise `TypeError` if a stored value has none of these types. The message says what the `reader` `reads`."""
     if type(stored) not in types:
         found = _NAMES.get(type(stored), type(stored).__name__)
         raise TypeError(f"it is stored as {found}, and {reader} reads {reads}")
