@@ -430,3 +430,41 @@ def test_the_openapi_document_has_input_and_output_schemas():
     assert body == {"$ref": "#/components/schemas/Order-Input"}
     assert answer["items"] == {"$ref": "#/components/schemas/Order-Output"}
     assert paths["/orders/{pk}"]["get"]["parameters"][0]["schema"]["format"] == "ulid"
+
+
+class Animal(Model):
+    id = StringAttribute(partition_key=True)
+    kind = StringAttribute(discriminator=True, alias="type")
+    name = StringAttribute()
+
+
+class Dog(Animal):
+    model_config = ModelConfig(discriminator="dog")
+    tail = NumberAttribute()
+
+
+@app.post("/animals")
+async def save_animals(animals: list[Dog | Animal]) -> list[Dog | Animal]:
+    return animals
+
+
+@app.post("/animal")
+async def save_animal(animal: Animal) -> Animal:
+    return animal
+
+
+async def test_a_body_of_several_classes_is_read_by_its_discriminators(client):
+    body = [
+        {"id": "1", "type": "Animal", "name": "tom"},
+        {"id": "2", "kind": "dog"},
+        {"id": "3"},
+        {"id": "4", "kind": "Animal"},
+    ]
+    answer = await client.post("/animals", json=body)
+    assert [one["type"] for one in answer.json()] == ["Animal", "dog", "dog", "Animal"]
+    assert (await client.post("/animals", json=answer.json()[1:3])).json() == answer.json()[1:3]
+    for path, wrong in (("/animals", [{"id": "1", "type": "cat"}]), ("/animal", {"id": "1", "type": "dog"})):
+        answer = await client.post(path, json=wrong)
+        problem = answer.json()["detail"][-1]
+        assert (answer.status_code, problem["loc"][-1]) == (422, "type")
+        assert "is not the discriminator of Animal, which is 'Animal'" in problem["msg"]

@@ -9,9 +9,9 @@ import pytest
 from tests.behaviour.test_unique_values import Seat
 from tests.behaviour.transacting import begun, refused
 
-from mintkey import Model
-from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
-from mintkey.errors import ConditionFailed, ItemGone, KeyCollision, UniqueViolation
+from mintkey import Model, ModelConfig
+from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute, VersionAttribute
+from mintkey.errors import ConditionFailed, ItemGone, KeyCollision, UniqueViolation, VersionConflict
 
 
 class Pass(Model):
@@ -148,3 +148,50 @@ async def test_an_expired_item_loses_both_of_its_values_at_once(do, clock):
     clock.advance(timedelta(hours=1))
     found, created = await do.get_or_create(Pass, guest="ada", defaults={"event": "e", "id": 4, "phone": "1"})
     assert (found.id, created, (await do.get_by(Pass, phone="1")).id) == (4, True, 4)
+
+
+@pytest.mark.parametrize("refusal", ["condition", "version", "gone", "collision"])
+async def test_a_violation_between_items_is_named_beside_a_refused_item(do, refusal):
+    class Member(Model):
+        model_config = ModelConfig(unique=[("club", "number")])
+        club = StringAttribute(partition_key=True)
+        id = StringAttribute(sort_key=True)
+        email = StringAttribute(unique=True)
+        number = NumberAttribute()
+        version = VersionAttribute()
+
+    ada = await do.create(Member, club="c", id="ada", email="ada", number=1)
+    eve = await do.create(Member, club="c", id="eve", email="eve", number=2)
+    stale = await do.get(Member, "c", "eve")
+    await do.update(eve, number=3)
+    async with refused(do) as (tx, raised):
+        tx.create(Member, club="c", id="first", email="both")
+        if refusal == "condition":
+            # It keeps its email and frees its number, if it is ever written.
+            tx.update(ada, number=9, condition=Member.number == 7)
+        elif refusal == "version":
+            tx.update(stale, number=9)
+        elif refusal == "gone":
+            tx.update_by_key(Member, ("c", "nobody"), email="ada", number=1)
+        else:
+            tx.create(Member, club="c", id="ada", email="eve", number=1)
+        tx.create(Member, club="c", id="second", email="both")
+        tx.create(Member, club="c", id="third", email="eve" if refusal == "version" else "ada")
+        tx.create(Member, club="c", id="fourth", number=3 if refusal == "version" else 1)
+        tx.create(Member, club="c", id="fifth", email="free", number=100)
+    reasons: list[Any] = raised.value.reasons
+    kinds = {"condition": ConditionFailed, "version": VersionConflict, "gone": ItemGone, "collision": KeyCollision}
+    assert (reasons[0], type(reasons[1]), reasons[5]) == (None, kinds[refusal], None)
+    assert type(reasons[2]) is UniqueViolation
+    assert (reasons[2].value, reasons[2].holder) == ("both", {"club": "c", "id": "first"})
+    holder = "eve" if refusal == "version" else "ada"
+    if refusal == "collision":
+        # The refused item would have replaced the row.
+        assert reasons[3] is None
+    else:
+        assert (reasons[3].value, reasons[3].holder) == (holder, {"club": "c", "id": holder})
+    if refusal in ("gone", "collision"):
+        assert (reasons[4].value, reasons[4].holder) == (("c", 1), {"club": "c", "id": "ada"})
+    else:
+        assert reasons[4] is None
+    assert [member.id for member in await do.all(do.query(Member, club="c"))] == ["ada", "eve"]

@@ -1,12 +1,15 @@
 //! What all stores refuse of a transaction before they begin it, and the error of a cancelled one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::request::{Transaction, TransactionGet, TransactionWrite};
 use crate::table::Table;
+use crate::unique::Claim;
+use crate::update;
+use crate::value::Item;
 
 /// The most items of a transaction.
 pub const MAX_ITEMS: usize = 100;
@@ -93,7 +96,110 @@ fn check_items<'a>(items: impl ExactSizeIterator<Item = (&'a Arc<Table>, &'a Key
     Ok(())
 }
 
+/// An item of a cancelled transaction.
+pub struct CancelledItem<'a> {
+    /// The write, or the check.
+    pub write: &'a TransactionWrite,
+    /// Its table, as the store knows it.
+    pub table: &'a Table,
+    /// Its row before the transaction, unless it has expired.
+    pub row: Option<Item>,
+}
+
+impl CancelledItem<'_> {
+    /// The unique values of the row.
+    fn before(&self) -> Vec<Claim<'_>> {
+        self.claims(self.row.as_ref())
+    }
+
+    /// The row as the write would leave it, whether or not its guard allows that.
+    fn written(&self) -> Option<Item> {
+        match self.write {
+            TransactionWrite::Put(put) => Some((*put.item).clone()),
+            TransactionWrite::Update(update) => {
+                let mut item = self.row.clone()?;
+                update::apply(&update.actions, &mut item).ok()?;
+                Some(item)
+            }
+            TransactionWrite::Delete(_) => None,
+            TransactionWrite::Check(_) => self.row.clone(),
+        }
+    }
+
+    fn claims(&self, item: Option<&Item>) -> Vec<Claim<'_>> {
+        item.and_then(|item| self.table.claims(item).ok())
+            .unwrap_or_default()
+    }
+
+    /// Names a unique value in all tables.
+    fn value(&self, claim: &Claim<'_>) -> (&str, String, Vec<u8>) {
+        let name = claim.unique.name.clone();
+        (&self.table.name, name, claim.encode())
+    }
+}
+
+/// Replaces the violations between items of a cancelled transaction, of which some were refused because of their rows, by
+/// those that exist whether or not the refused items are written.
+pub fn name_violations(items: &[CancelledItem<'_>], reasons: &mut [Option<Error>]) {
+    let keys: HashSet<(&str, &Key)> = items
+        .iter()
+        .map(|own| (&*own.table.name, own.write.key()))
+        .collect();
+    for (own, reason) in items.iter().zip(&mut *reasons) {
+        let violations = reason
+            .as_ref()
+            .and_then(|error| error.violations.as_deref());
+        let mut holders = violations
+            .unwrap_or_default()
+            .iter()
+            .flat_map(|one| &one.holders);
+        if holders.any(|holder| keys.contains(&(&*own.table.name, holder))) {
+            *reason = None;
+        }
+    }
+    let mut holders = HashMap::new();
+    let written: Vec<Option<Item>> = items.iter().map(CancelledItem::written).collect();
+    for (index, (own, written)) in items.iter().zip(&written).enumerate() {
+        let before = own.before();
+        let kept = own
+            .claims(written.as_ref())
+            .into_iter()
+            .filter(|claim| before.contains(claim));
+        holders.extend(kept.map(|claim| (own.value(&claim), index)));
+    }
+    for (index, (own, written)) in items.iter().zip(&written).enumerate() {
+        if reasons[index].is_some() {
+            continue;
+        }
+        let claims = own.claims(written.as_ref());
+        let held_by_other = |claim: &&Claim<'_>| {
+            holders
+                .get(&own.value(claim))
+                .is_some_and(|holder| *holder != index)
+        };
+        if let Some(claim) = claims.iter().find(held_by_other) {
+            let holder = items[holders[&own.value(claim)]].write.key().clone();
+            reasons[index] = Some(Error::unique_violation(
+                own.table,
+                own.write.key(),
+                claim,
+                holder,
+            ));
+        } else {
+            holders.extend(claims.iter().map(|claim| (own.value(claim), index)));
+        }
+    }
+}
+
 impl Error {
+    /// Whether a transaction was cancelled because a row refused an item, and not only because of unique values.
+    #[must_use]
+    pub fn is_cancelled_by_rows(&self) -> bool {
+        let mut reasons = self.reasons.iter().flatten();
+        self.kind == ErrorKind::TransactionCancelled
+            && reasons.any(|reason| reason.kind != ErrorKind::UniqueViolation)
+    }
+
     /// Other writers were changing the item until there was no more time.
     #[must_use]
     pub fn conflict(table: &Table, key: &Key) -> Self {

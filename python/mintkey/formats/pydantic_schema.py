@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, cast
@@ -143,6 +143,8 @@ def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
             found = class_of(model, given)
             if found is not model:
                 return adapter(found).validate_python(given, **HOW)
+        else:
+            _check_class(model, given)
         try:
             validated = validate(given)
         except ValidationError as error:
@@ -159,6 +161,17 @@ def _constructing(model: Any) -> Callable[[Any, Any, Any], Any]:
 
     construct.__name__ = construct.__qualname__ = model.__name__  # for messages
     return construct
+
+
+def _check_class(model: Any, given: Any) -> None:
+    """Refuse an object that has the discriminator of another class. So a union of classes finds the class it names."""
+    family = model.__mintkey_schema__.family
+    if family is None or not isinstance(given, Mapping):
+        return
+    name = _posted(model, family.attribute_name, given)
+    if given.get(name, family.value) not in (None, family.value):
+        reason = f"{shortened(given[name])} is not the discriminator of {model.__name__}, which is {family.value!r}"
+        raise _located(ValueError(reason), name, given)
 
 
 def _posted(model: Any, name: str, given: Any) -> str:

@@ -78,6 +78,12 @@ def attribute_names(
     return names
 
 
+def _subclass_versions(schema: Schema) -> set[str]:
+    """Return the stored names of the versions that only subclasses have. No item can be written without its version."""
+    schemas = () if schema.family is None else schema.family.member_schemas()
+    return {one.stored_version() for one in schemas if one.version is not None} - schema.attributes.keys()
+
+
 def check_value_names(schema: Schema, names: Iterable[object]) -> None:
     """Raise `TypeError` if an argument of `values()` is no name."""
     for name in names:
@@ -102,9 +108,12 @@ def selection(
     given = list(chain(attributes))
     paths = [one for one in given if isinstance(one, Operand)]
     schema.check_roots(path._root for path in paths)
+    # An index read loads what the index contains.
+    versions = _subclass_versions(schema) if available is None else set[str]()
     names: list[Any] = [one for one in given if not isinstance(one, (Operand, Part))]
     names += [path._root.name for path in paths if len(path._steps) == 1]
-    whole = attribute_names(schema, names, available)
+    names = [name for name in names if name.__class__ is not str or name not in versions]
+    whole = (*attribute_names(schema, names, available), *sorted(versions))
     parts = [one for one in given if isinstance(one, Part)]
     parts += [_part(path) for path in paths if len(path._steps) > 1]
     parts = [part for part in dict.fromkeys(parts) if part.name not in whole]

@@ -123,14 +123,20 @@ def version_guard(schema: Schema, stored: int | None) -> tuple[str, int | None] 
     return None if schema.version is None else (schema.stored_version(), stored)
 
 
+def _is_loaded_by_base(schema: Schema, state: State) -> bool:
+    """Return whether a base class, which lacks the attribute, has loaded the version by its stored name."""
+    name = schema.stored_version()
+    return state.fetched is not None and name in state.fetched and name not in schema.attributes
+
+
 def loaded_version(schema: Schema, state: State) -> int | None:
     """Return the version of the loaded row, which a write expects in the store."""
     if schema.version is None or state.loaded is None:
         return None
-    if state.fetched is not None and schema.version not in state.fetched:
+    if state.fetched is not None and schema.version not in state.fetched and not _is_loaded_by_base(schema, state):
         raise NotLoaded(
-            f"{schema.model}.{schema.version} was not loaded, because the index, or the base class that read the item, "
-            "does not contain it, so a write cannot check the version: call refresh() first",
+            f"{schema.model}.{schema.version} was not loaded, because the index does not contain it, so a write cannot "
+            "check the version: call refresh() first",
             model=schema.model,
             attribute=schema.version,
         )

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mintkey_store::transaction::{CancelledItem, name_violations};
 use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Result, Table};
 
 use crate::client::Client;
@@ -182,7 +183,7 @@ async fn violation_of<T: Transport>(
             continue;
         };
         let holder = markers::holder(table, &marker)?;
-        // Whether a row of the transaction keeps its value depends on all items.
+        // What rows of the transaction have is known when all items are.
         let is_written =
             |own: &Participant<'_>| own.table.name == table.name && *own.key() == holder;
         if all.iter().any(is_written) {
@@ -194,6 +195,42 @@ async fn violation_of<T: Transport>(
         }
     }
     Ok(None)
+}
+
+/// Names the violations between the items of a transaction that rows have refused.
+pub async fn with_violations_within<T: Transport>(
+    client: &Client<'_, T>,
+    participants: &[Participant<'_>],
+    cancelled: Error,
+    now: i64,
+) -> Error {
+    if !cancelled.is_cancelled_by_rows()
+        || participants.iter().all(|own| own.table.unique.is_empty())
+    {
+        return cancelled;
+    }
+    let mut items = Vec::with_capacity(participants.len());
+    for participant in participants {
+        let table = &*participant.table;
+        let row = if participant.has_read() || table.unique.is_empty() {
+            participant.live(now).cloned()
+        } else {
+            match stored(client, &participant.table, participant.key()).await {
+                Ok(row) => table.live(row, now),
+                Err(error) if matches!(error.kind, ErrorKind::Interrupted(_)) => return error,
+                // What is known is enough.
+                Err(_) => return cancelled,
+            }
+        };
+        items.push(CancelledItem {
+            write: participant.write,
+            table,
+            row,
+        });
+    }
+    let mut reasons = cancelled.reasons;
+    name_violations(&items, &mut reasons);
+    Error::cancelled(reasons)
 }
 
 impl<T: Transport> Cancelled<'_, T> {

@@ -18,7 +18,7 @@ use crate::aws::retry;
 use crate::client::{Client, Effect};
 use crate::operations::batch_get::read_all;
 use crate::operations::cancellation::{
-    Cancelled, Next, after_refusal, with_guards, with_violations,
+    Cancelled, Next, after_refusal, with_guards, with_violations, with_violations_within,
 };
 use crate::operations::claims::{MarkerPlan, ObservedMarkers};
 use crate::operations::participant::{Participant, Stored};
@@ -104,7 +104,10 @@ pub async fn commit<T: Transport>(
             note_retry(client, "TransactWriteItems", &refusal);
         }
         match next {
-            Err(error) => return Err(with_guards(client, participants, error, now).await),
+            Err(error) => {
+                let error = with_guards(client, participants, error, now).await;
+                return Err(with_violations_within(client, participants, error, now).await);
+            }
             Ok(Next::Changed(error)) => {
                 retries = 0;
                 changes += 1;
@@ -159,7 +162,8 @@ async fn next_call<T: Transport>(
         Ok(plan) => plan,
         Err(error) => {
             let error = with_guards(client, participants, error, now).await;
-            return Err(with_violations(client, participants, error, now).await);
+            let error = with_violations(client, participants, error, now).await;
+            return Err(with_violations_within(client, participants, error, now).await);
         }
     };
     let config = &client.shared.config;

@@ -131,7 +131,8 @@ impl Codec {
         };
         let path = |(name, steps): (String, Vec<String>)| {
             let field = self.fields.iter().find(|field| field.label == name);
-            let root = field.ok_or_else(|| self.unknown(&name))?.alias.clone();
+            // An attribute of a subclass has its stored name.
+            let root = field.map_or_else(|| name.into(), |field| field.alias.clone());
             let steps = steps.into_iter().map(|step| Step::Name(step.into()));
             Ok(Path(
                 std::iter::once(Step::Name(root)).chain(steps).collect(),

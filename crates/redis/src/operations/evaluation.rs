@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mintkey_store::size::check_item;
-use mintkey_store::transaction::check_total;
+use mintkey_store::transaction::{CancelledItem, check_total, name_violations};
 use mintkey_store::{
     Error, ErrorKind, GetUnique, Item, Key, Reply, Result, Table, TransactionWrite,
 };
@@ -104,6 +104,7 @@ impl OperationContext<'_> {
         mut cancelled: Error,
     ) -> Error {
         let items = writes.iter().zip(rows).zip(&tables.positions);
+        let is_by_rows = cancelled.is_cancelled_by_rows();
         let mut reasons = std::mem::take(&mut cancelled.reasons);
         for (((write, before), position), reason) in items.zip(&mut reasons) {
             let known = &layouts[*position].table;
@@ -121,6 +122,18 @@ impl OperationContext<'_> {
                 // What is known is enough.
                 Err(_) => break,
             }
+        }
+        if is_by_rows {
+            let items = writes.iter().zip(rows).zip(&tables.positions);
+            let items = items.map(|((write, before), position)| {
+                let table = &*layouts[*position].table;
+                let row = match before {
+                    Before::Read(row) => self.live(table, row.as_ref()).cloned(),
+                    Before::Unread => None,
+                };
+                CancelledItem { write, table, row }
+            });
+            name_violations(&items.collect::<Vec<_>>(), &mut reasons);
         }
         Error::cancelled(reasons)
     }
@@ -153,7 +166,7 @@ impl OperationContext<'_> {
             };
             if let Reply::Item(Some(row)) = self.get_unique(&get).await? {
                 let holder = known.key_of(&row)?;
-                // Whether a row of the transaction keeps its value depends on all items.
+                // What rows of the transaction have is known when all items are.
                 let is_written = writes
                     .iter()
                     .any(|own| own.table().name == known.name && *own.key() == holder);

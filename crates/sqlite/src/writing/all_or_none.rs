@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use mintkey_store::transaction::{MAX_ITEMS, check_total};
+use mintkey_store::transaction::{CancelledItem, MAX_ITEMS, check_total, name_violations};
 use mintkey_store::{
     Claim, Error, ErrorKind, Reply, Transaction as Writes, TransactionWrite, unique,
 };
 
+use crate::reading::rows;
 use crate::storage::connection::{Attempt, Fault};
 use crate::writing::stored_rows;
 use crate::writing::transaction::Transaction;
@@ -25,13 +26,43 @@ impl Transaction<'_> {
             most += 2 * self.layout(write.table())?.claims.len();
         }
         let counts = most > MAX_ITEMS;
-        match self.in_savepoint(|own| own.write_all(writes, now, counts, false)) {
-            // The rows may exchange their values: once all of them have none, the order does not matter.
-            Err(Fault::Refused(error)) if conflicts_within(writes, &error) => {
-                self.in_savepoint(|own| own.write_all(writes, now, counts, true))
+        let mut outcome = self.in_savepoint(|own| own.write_all(writes, now, counts, false));
+        // The rows may exchange their values: once all of them have none, the order does not matter.
+        if matches!(&outcome, Err(Fault::Refused(error)) if conflicts_within(writes, error)) {
+            outcome = self.in_savepoint(|own| own.write_all(writes, now, counts, true));
+        }
+        match outcome {
+            Err(Fault::Refused(error))
+                if most > writes.writes.len() && error.is_cancelled_by_rows() =>
+            {
+                Err(self.with_violations(writes, error, now)?.into())
             }
             outcome => outcome,
         }
+    }
+
+    /// Names the violations between the items of a transaction that rows have refused.
+    fn with_violations(
+        &mut self,
+        writes: &Writes,
+        mut cancelled: Error,
+        now: i64,
+    ) -> Attempt<Error> {
+        let mut layouts = Vec::with_capacity(writes.writes.len());
+        let mut stored = Vec::with_capacity(writes.writes.len());
+        for write in &writes.writes {
+            let layout = self.layout(write.table())?;
+            stored.push(rows::live(self.connection, &layout, write.key(), now)?);
+            layouts.push(layout);
+        }
+        let items = writes.writes.iter().zip(&layouts).zip(stored);
+        let items = items.map(|((write, layout), row)| CancelledItem {
+            write,
+            table: &layout.table,
+            row,
+        });
+        name_violations(&items.collect::<Vec<_>>(), &mut cancelled.reasons);
+        Ok(Error::cancelled(cancelled.reasons))
     }
 
     /// Carries out all writes in order. `counts`: whether they and the values that they change may be too many.
