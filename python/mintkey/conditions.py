@@ -281,6 +281,10 @@ class Operand(Generic[M, T]):
                 self._label,
                 "a condition cannot compare with None, because None means absent: use .does_not_exist() or .exists()",
             )
+        if any(map(self._is_nothing, values)):
+            raise invalid(
+                self._label, "an empty set means absent: compare it with ==, or use .does_not_exist() or .exists()"
+            )
         return self._operands(values)
 
     def _put(self, name: str, value: Any) -> Any:
@@ -288,6 +292,10 @@ class Operand(Generic[M, T]):
             if self._keeps_none:
                 return None
             raise invalid(self._label, "does not take None, because None means absent: use .remove()", name)
+        if self._is_nothing(value):
+            raise invalid(
+                self._label, "does not take an empty set, which means absent: leave it out, or use .remove()", name
+            )
         return self._change(value)
 
     @property

@@ -354,7 +354,7 @@ def batch_incomplete(
 
 
 #: The exceptions by which an attribute type or a value reports that the value cannot be converted.
-CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, RuntimeError)
+CONVERSION_ERRORS = (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError)
 
 #: The maximum length in a message: of a value, of the text of another exception, of one of this package.
 _SHOWN, _SHOWN_CAUSE, _SHOWN_ERROR = 80, 200, 400

@@ -9,13 +9,22 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as validated
 from pydantic_core import PydanticSerializationError
 from tests.behaviour.test_values import Every, Level
 
 from mintkey import Model, ModelConfig
-from mintkey.attributes import Attribute, JSONAttribute, ListAttribute, MapAttribute, StringAttribute
-from mintkey.errors import InvalidValue
+from mintkey.attributes import (
+    Attribute,
+    JSONAttribute,
+    ListAttribute,
+    MapAttribute,
+    StringAttribute,
+    StringSetAttribute,
+)
+from mintkey.errors import InvalidValue, UnreadableItem
+from mintkey.fields import Field
 
 UTC = timezone.utc
 
@@ -206,3 +215,99 @@ async def test_half_characters_in_stored_json_are_read_and_kept(do):
     old.text = "new"
     await do.save(old)
     assert (await do.get(Text, pk="old")).json == '["\\ud800"]'
+
+
+@dataclasses.dataclass
+class Positive:
+    n: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.n > 0, f"{self.n} is too small"
+
+
+@dataclasses.dataclass
+class Slotted:
+    __slots__ = ("other",)
+    other: int
+
+
+@validated
+class Checked:
+    n: int
+    other: int = 0
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    n: int = 1
+
+
+class OnlyEven(Field[Any]):
+    type = int
+
+    @classmethod
+    def is_valid(cls, field: Field[Any], value: Any, null_check: bool = True, **kwargs: Any) -> bool:
+        assert value is None or value % 2 == 0, "odd"
+        return super().is_valid(field, value, null_check, **kwargs)
+
+
+class Strict(Model):
+    model_config = ModelConfig(table="strict")
+
+    pk = StringAttribute(partition_key=True)
+    positive = MapAttribute(Positive)
+    text = JSONAttribute(list[Positive])
+    checked = MapAttribute(Checked)
+    anything = JSONAttribute(Open)
+    several = ListAttribute(of=Open)
+    even = OnlyEven()
+    words = StringSetAttribute()
+
+
+class Unchecked(Model):
+    model_config = ModelConfig(table="strict")
+
+    pk = StringAttribute(partition_key=True)
+    positive = MapAttribute()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("positive", {"n": -1}, "-1 is too small"),
+        ("text", [{"n": -1}], "in [0]: -1 is too small"),
+        ("checked", Slotted(1), "instance of Checked"),
+        ("checked", Positive(), "instance of Checked"),
+        ("anything", Slotted(1), "Open"),
+        ("anything", "text", "Open"),
+        ("several", [len], "in [0]"),
+        ("even", 3, "OnlyEven.is_valid() refuses 3: odd"),
+    ],
+)
+async def test_assertions_and_instances_of_other_classes_are_refused(do, name, value, told):
+    async def updated() -> None:
+        await do.update_by_key(Strict, "a", upsert=True, **{name: value})
+
+    for write in (lambda: do.save(Strict(pk="a", **{name: value})), updated):
+        with pytest.raises(InvalidValue) as refused:
+            await write()
+        assert refused.value.attribute == name
+        assert told in str(refused.value)
+    assert await do.get(Strict, pk="a") is None
+
+
+async def test_a_row_that_an_assertion_refuses_is_unreadable_and_can_be_passed(do):
+    await do.save(Unchecked(pk="a", positive={"n": -1}))
+    with pytest.raises(UnreadableItem, match=r"Strict\.positive: .* cannot be read: -1 is too small"):
+        await do.get(Strict, pk="a")
+    assert await do.iterate(do.scan(Strict, on_unreadable="skip")) == []
+
+
+def test_an_empty_set_is_no_value_of_conditions_and_changes(store):
+    words = Strict.words
+    for build in (lambda: words.set_if_absent(set()), lambda: words.between(set(), {"a"})):
+        with pytest.raises(InvalidValue, match=r"Strict\.words.* an empty set.* means absent"):
+            build()
+    Strict(pk="a", even=2).save()
+    assert Strict.count(words == set()) == Strict.count(words.is_in([set(), {"a"}])) == 1

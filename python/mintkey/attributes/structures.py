@@ -289,6 +289,8 @@ class _Adapted(Structure):
                 "val_json_bytes='base64') in their class",
                 path_of(value, error.object),
             ) from error
+        except AttributeError as error:  # from an instance of another class, or one that lacks a field
+            raise TypeError(f"{type(value).__name__}: {cause(error)}") from error
 
     def decode(self, plain: Any) -> Any:
         from pydantic import ValidationError

@@ -143,7 +143,7 @@ class Validators:
     def _refused(self, _: Any, value: Any, function: Callable[[Any], object]) -> str | None:
         try:
             result = function(value)
-        except (AssertionError, *CONVERSION_ERRORS) as error:
+        except CONVERSION_ERRORS as error:
             return f"validate= refuses {shortened(value)}: {cause(error) or type(error).__name__}"
         if result is None or result is True:
             return None

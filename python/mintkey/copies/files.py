@@ -12,8 +12,6 @@ import stat
 from collections.abc import Iterator
 from typing import IO
 
-__all__ = ["replacing"]
-
 
 @contextlib.contextmanager
 def replacing(path: str, *, mode: int = 0o666, waits: bool = False) -> Iterator[IO[bytes]]:

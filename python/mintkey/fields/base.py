@@ -316,8 +316,11 @@ class Field(Attribute[Any, V]):
         if not self._validates and refused is None:
             return None
         field = type(self)
-        if field.is_valid(self, value):
-            return None
+        try:
+            if field.is_valid(self, value):
+                return None
+        except CONVERSION_ERRORS as error:
+            return Misfit(f"{field.__name__}.is_valid() refuses {shortened(value)}: {cause(error)}")
         # The value was encoded before, so only a validator or a subclass can be the reason.
         return refused or Misfit(f"{field.__name__}.is_valid() returned False for {shortened(value)}")
 

@@ -6,7 +6,8 @@ use mintkey_store::error::start;
 use mintkey_store::size::MAX_DEPTH;
 use mintkey_store::{KeyKind, Map, Name, Number, Value};
 use pyo3::exceptions::{
-    PyArithmeticError, PyRecursionError, PyRuntimeError, PyTypeError, PyValueError,
+    PyArithmeticError, PyAssertionError, PyRecursionError, PyRuntimeError, PyTypeError,
+    PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -467,6 +468,7 @@ pub fn refuses(error: &PyErr, py: Python<'_>) -> bool {
     let is_refusal = error.is_instance_of::<PyValueError>(py)
         || error.is_instance_of::<PyTypeError>(py)
         || error.is_instance_of::<PyArithmeticError>(py)
+        || error.is_instance_of::<PyAssertionError>(py)
         || error.is_instance_of::<PyRecursionError>(py)
         || error.get_type(py).is(py.get_type::<PyRuntimeError>());
     is_refusal && matches!(raised_by_signal_handler(error, py), Ok(None))
