@@ -106,6 +106,15 @@ async def test_a_server_that_says_nothing(do, url):
             assert "HUSH" not in told(error)
 
 
+async def test_a_server_that_does_not_encrypt(do):
+    endpoint = dynamodb_address().replace("http://", "https://")
+    with connect(f"dynamodb://us-east-1?endpoint={endpoint}&retries=0&timeout=20"):
+        for ask in (lambda: do.save(Row(n=1)), lambda: do.get(Row, pk="a")):
+            with pytest.raises(StoreUnavailable, match=r"write http instead of https in [?]endpoint=") as failure:
+                await ask()
+            assert failure.value.outcome == "not_applied"
+
+
 BEHIND: dict[str, tuple[type[Proxy], Any, Any]] = {
     "dynamodb": (HttpProxy, dynamodb_address, dynamodb_prefix),
     "redis": (ByteProxy, redis_address, redis_prefix),

@@ -98,3 +98,9 @@ impl Cause {
         matches!(self, Self::Stopped(_) | Self::Untrusted(_))
     }
 }
+
+/// Whether a connection broke because the server sent something else than TLS.
+pub fn is_not_tls(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(tls, Some(rustls::Error::InvalidMessage(_)))
+}

@@ -6,7 +6,7 @@ use mintkey_runtime::untrusted;
 use mintkey_store::{Error, ErrorKind, Item, Key, Outcome, Remedy, Table};
 
 use crate::config::Config;
-use crate::transport::error::{Cause, TransportError};
+use crate::transport::error::{Cause, TransportError, is_not_tls};
 use crate::transport::http::Response;
 use crate::wire::json::StoredItem;
 use crate::wire::response::{CancellationReason, Refused};
@@ -299,7 +299,16 @@ pub fn transport_error(config: &Config, error: &TransportError, outcome: Outcome
         Cause::Unreachable(error) => {
             unavailable(format!("no connection ({error})")).advice("is the server running?")
         }
-        Cause::Broken(error) => unavailable(format!("the connection broke ({error})")),
+        Cause::Broken(error) => {
+            let broken = unavailable(format!("the connection broke ({error})"));
+            if is_not_tls(error) {
+                broken.advice(
+                    "if this server does not encrypt, write http instead of https in ?endpoint=",
+                )
+            } else {
+                broken
+            }
+        }
         Cause::NotHttp => unavailable("the response is not HTTP".to_owned())
             .advice("does another service listen there?"),
         Cause::Damaged => unavailable("the response is damaged: its checksum is wrong".to_owned())
