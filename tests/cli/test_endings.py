@@ -111,10 +111,11 @@ def test_a_slip_in_the_name_of_a_file_creates_no_database(shell, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
-def test_a_full_disk_is_one_line():
+@pytest.mark.parametrize("arguments", [["new", "ulid"], ["--version"], ["copy", "--help"]])
+def test_a_full_disk_is_one_line(arguments):
     with Path("/dev/full").open("wb") as full_device:
         done = subprocess.run(
-            [sys.executable, "-m", "mintkey", "new", "ulid"],
+            [sys.executable, "-m", "mintkey", *arguments],
             stdout=full_device,
             stderr=subprocess.PIPE,
             text=True,

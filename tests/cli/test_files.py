@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.cli.conftest import LINES, counted
 
+from mintkey.cli import files
 from mintkey.cli.endings import UsageError
 from mintkey.cli.files import written_file
 
@@ -28,6 +29,19 @@ def test_a_file_that_is_cut_off_is_reported(orders, tmp_path):
     assert "damaged or cut off" in ended.err
     ended = orders("import", "copied")
     assert (ended.err, ended.code) == ("mintkey: standard input: there are no lines\n", 1)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_line_that_is_too_long_is_reported(orders, monkeypatch, pack):
+    monkeypatch.setattr(files, "LONGEST", 100)
+    monkeypatch.setattr(files, "_SKIPPED", 7)
+    rows = [b'{"pk":"L","sk":%d}' % number for number in range(3)]
+    exact = rows[2].replace(b"}", b',"x":"%s"}' % (b"x" * (99 - len(rows[2]) - 7)))
+    lines = [rows[0], b"x" * 500, exact, b"x" * 100, b"x" * 1000, rows[1], b"x" * 107]
+    ended = orders("import", "orders", given=pack(b"\n".join(lines)))
+    assert (ended.out, ended.code) == (counted(3, failed=4), 1)
+    where = [line.partition(":")[2].partition(":")[0] for line in ended.err.splitlines()]
+    assert where == [f" standard input, line {number}" for number in (2, 4, 5, 7)]
 
 
 def test_a_failed_export_leaves_the_old_file(orders, tmp_path):

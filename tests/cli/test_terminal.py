@@ -23,7 +23,9 @@ class Terminal:
         self.keyboard, self.screen = pty.openpty()
         self.shown = ""
 
-    def start(self, *arguments: str, stdin: int | None = None, stdout: int | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, stdin: int | None = None, stdout: int | None = None, columns: int = 100
+    ) -> subprocess.Popen[bytes]:
         """Start the command. A stream that is not given is the terminal."""
 
         def take_terminal() -> None:
@@ -34,7 +36,7 @@ class Terminal:
             stdin=self.screen if stdin is None else stdin,
             stdout=self.screen if stdout is None else stdout,
             stderr=self.screen,
-            env={**os.environ, "COLUMNS": "100"},
+            env={**os.environ, "COLUMNS": str(columns)},
             start_new_session=True,
             preexec_fn=take_terminal,  # noqa: PLW1509 - the test has one thread
             pass_fds=[self.screen],
@@ -82,6 +84,16 @@ def test_rows_are_a_table_on_a_terminal(terminal, filled):
     assert process.returncode == 0
     assert shown[0].split()[:2] == ["pk", "sk"]
     assert shown[2].split()[:2] == ["B", "1"]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5])
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_narrow_terminal_shows_a_part_of_the_progress(terminal, filled, tmp_path, columns):
+    file = str(tmp_path / "rows.jsonl")
+    with terminal.start("export", filled, "orders", file, stdout=subprocess.DEVNULL, columns=columns) as process:
+        shown = terminal.read_until(None)
+    assert process.returncode == 0
+    assert max(map(len, shown.replace("\x1b[K", "").split("\r"))) == columns - 1
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

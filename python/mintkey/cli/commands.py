@@ -119,6 +119,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse itself ignores a closed pipe and a full disk.
+        print(message, end="", file=file, flush=True)
+
 
 def parser_of(command: Command) -> argparse.ArgumentParser:
     """Return the parser of one command."""

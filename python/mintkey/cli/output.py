@@ -45,9 +45,9 @@ def _cut(text: str, most: int) -> str:
     """Return the start of a text that takes at most this many columns."""
     if _width(text) <= most:
         return text
-    while _width(text) >= most:
+    while text and _width(text) >= most:
         text = text[: max(0, min(most - 1, len(text) - 1))]
-    return text + "…"
+    return f"{text}…"[: max(0, most)]
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], cell: int | None = _CELL) -> None:

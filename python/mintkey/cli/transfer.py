@@ -12,7 +12,7 @@ from mintkey._core import Item
 from mintkey.catalog import TableInfo, codec_of, create_table_like, describe, find
 from mintkey.cli.access import opened, scanned
 from mintkey.cli.endings import Code, Interrupted, UsageError, complain
-from mintkey.cli.files import DAMAGED, Source, written_file
+from mintkey.cli.files import DAMAGED, LONGEST, Source, written_file
 from mintkey.cli.output import Progress, is_terminal
 from mintkey.cli.reading import condition_of, table_argument, where_argument
 from mintkey.cli.rows import FORMATS, BadLine
@@ -153,6 +153,8 @@ class _Import:
         size = 0
         for number, text in self._lines():
             try:
+                if text is None:
+                    raise BadLine(f"a line of more than {LONGEST:,} bytes is not a row")
                 item = self._item(text)
             except BadLine as error:
                 self._refuse(number, error)
@@ -173,7 +175,7 @@ class _Import:
         elif self._has_table and not self._has_end:
             self._refuse(None, "the last line of the export is missing: it was cut off")
 
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
+    def _lines(self) -> Iterator[tuple[int, bytes | None]]:
         try:
             for number, text in self._source:
                 self._has_lines = True
