@@ -67,7 +67,18 @@ def test_help_names_all_commands_and_conditions(shell):
 @pytest.mark.parametrize("secret", ["hush", "hu/sh", "hu?sh", "hu@sh"])
 def test_no_message_shows_a_password(shell, monkeypatch, secret):
     url = f"redis://ada:{secret}@127.0.0.1:1/0?timeout=0.2"
-    for arguments in (["tables", url], ["tables", url, url], ["get", url], [url], ["tables", f"--x={url}"]):
+    bare = url.partition("://")[2]
+    for arguments in (
+        ["tables", url],
+        ["tables", url, url],
+        ["get", url],
+        [url],
+        ["tables", f"--x={url}"],
+        ["copy", "sqlite://", "sqlite://", "--resume", url],
+        ["copy", bare, "sqlite://"],
+        ["scan", bare, "orders"],
+        [bare],
+    ):
         _, err, code = shell(*arguments, url=False)
         assert code in {2, 3}
         assert "hu" not in err

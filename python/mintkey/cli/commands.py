@@ -12,6 +12,9 @@ from mintkey.cli import copying, ids, reading, transfer
 from mintkey.cli.endings import Code, UsageError, is_url
 from mintkey.cli.expressions import GRAMMAR
 
+#: Characters of URLs that no name of a table has.
+_NOT_IN_TABLES = frozenset(":/@")
+
 _SUMMARY = "IDs, and the tables of SQLite, Redis and DynamoDB without your program."
 
 
@@ -185,7 +188,10 @@ def command_of(given: list[str]) -> tuple[Command, argparse.Namespace]:
     if command is None:
         parser = _main_parser()
         _, unknown = parser.parse_known_args(given or ["--help"])
-        raise UsageError(f"no such command: {unknown[0] if unknown else given[0]} (see mintkey --help)")
+        word = unknown[0] if unknown else given[0]
+        # A URL without its scheme may have a password.
+        shown = f": {word}" if _NOT_IN_TABLES.isdisjoint(word) else ""
+        raise UsageError(f"no such command{shown} (see mintkey --help)")
     parser = parser_of(command)
     rest = _joined(parser, given[1:])
     url = _url(rest) if command.takes_url else None
@@ -217,6 +223,17 @@ def _joined(parser: argparse.ArgumentParser, rest: list[str]) -> list[str]:
 
 
 def _url(rest: list[str]) -> str | None:
-    """Take the first argument out of the others if it is a URL."""
+    """Take the first argument out of the others if it is a URL.
+
+    Raises:
+        UsageError: it is neither a URL nor the name of a table. It may be a URL with a password, and is not shown.
+    """
     at = next((at for at, word in enumerate(rest) if not word.startswith("-")), None)
-    return rest.pop(at) if at is not None and is_url(rest[at]) else None
+    if at is None:
+        return None
+    if is_url(rest[at]):
+        return rest.pop(at)
+    if not _NOT_IN_TABLES.isdisjoint(rest[at]):
+        schemes = "sqlite://, redis://, redis-cluster:// or dynamodb://"
+        raise UsageError(f"the first argument is neither a URL nor the name of a table: a URL begins with {schemes}")
+    return None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 #: The first byte of a compressed file. No row begins with it.
 _COMPRESSED = b"\x1f"
-#: The bytes of the longest line that is read: twice the largest item of any store. Without a limit, a file without lines
-#: would fill the memory.
+#: The bytes of the longest line that is read: twice the largest item of any store. Otherwise a file without lines would
+#: fill the memory.
 LONGEST = 256 * 1024 * 1024
 #: The bytes of a longer line that are read at once.
 _SKIPPED = 64 * 1024
@@ -126,8 +126,8 @@ class Source:
         """How many bytes of the file have been read."""
         return None if self.size is None else self._file.tell()
 
-    def __iter__(self) -> Iterator[tuple[int, bytes | None]]:
-        """Yield the lines that are not empty, with their numbers; None for a line that is too long for a row."""
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines that are not empty, with their numbers; nothing for a line that is too long for a row."""
         with _named(self.name):
             # Here, because a pipe may not have any bytes before another program has started.
             packed = self._file.peek(1).startswith(_COMPRESSED)
@@ -138,7 +138,7 @@ class Source:
                 if len(line) == LONGEST and not line.endswith(b"\n"):
                     while line and not line.endswith(b"\n"):
                         line = lines.readline(_SKIPPED)
-                    yield number, None
+                    yield number, b""
                     continue
                 text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
                 if text := text.strip():

@@ -153,8 +153,6 @@ class _Import:
         size = 0
         for number, text in self._lines():
             try:
-                if text is None:
-                    raise BadLine(f"a line of more than {LONGEST:,} bytes is not a row")
                 item = self._item(text)
             except BadLine as error:
                 self._refuse(number, error)
@@ -175,7 +173,7 @@ class _Import:
         elif self._has_table and not self._has_end:
             self._refuse(None, "the last line of the export is missing: it was cut off")
 
-    def _lines(self) -> Iterator[tuple[int, bytes | None]]:
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
         try:
             for number, text in self._source:
                 self._has_lines = True
@@ -185,6 +183,8 @@ class _Import:
 
     def _item(self, text: bytes) -> Item | None:
         """Return the row of a line; None for a line about the table."""
+        if not text:
+            raise BadLine(f"a line of more than {LONGEST:,} bytes is not a row")
         if text.startswith((b'{"$table"', b'{"$end"')) and self._given.format == "json":
             self._note(text)
             return None

@@ -96,7 +96,8 @@ class CopyState:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, identity: dict[str, str], began: float) -> None:
-        self._path = None if path is None else Path(path)
+        # As it was given, because it is named in errors.
+        self._path = None if path is None else os.fspath(path)
         self._identity = identity
         self._saved = float("-inf")
         self.began = began
@@ -104,9 +105,9 @@ class CopyState:
         if self._path is not None:
             self._read(self._path)
 
-    def _read(self, path: Path) -> None:
+    def _read(self, path: str) -> None:
         try:
-            text = path.read_bytes()
+            text = Path(path).read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
@@ -144,7 +145,7 @@ class CopyState:
         }
         try:
             # It may have keys of rows, and another copy with this file waits for its turn.
-            with replacing(str(self._path), mode=0o600, waits=True) as file:
+            with replacing(self._path, mode=0o600, waits=True) as file:
                 file.write(json.dumps(values).encode())
         except OSError as error:
             raise ConfigurationError(
@@ -155,4 +156,4 @@ class CopyState:
     def remove(self) -> None:
         """Remove the file, because the copy is complete."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            Path(self._path).unlink(missing_ok=True)
