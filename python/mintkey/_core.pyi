@@ -8,6 +8,7 @@ from typing_extensions import Self, TypeVar
 
 _R = TypeVar("_R")
 _M = TypeVar("_M")
+_Instance = TypeVar("_Instance", bound=InstanceSlots)
 _Model = TypeVar("_Model", contravariant=True, default=Any)
 
 VERSION: str
@@ -289,6 +290,14 @@ _Selected: TypeAlias = str | tuple[str, tuple[str, ...]]
 _Unique: TypeAlias = tuple[str, list[str], list[tuple[str, str, bool]], tuple[str, list[str], bool] | None]
 _Version: TypeAlias = tuple[str, int | None] | None
 
+class InstanceSlots:
+    """The base of `Model`: two slots beside the values, which are None until they are set."""
+
+    _kept: Any
+    """The state of the instance, once more than the item has to be recorded."""
+    _stored: Item | None
+    """The item as the instance last read or wrote it."""
+
 @final
 class Codec:
     """The compiled schema of a model: encodes and decodes items, and builds requests."""
@@ -324,6 +333,8 @@ class Codec:
         """Encode the values of a nested instance as a plain dict."""
     def decode(self, item: Item) -> dict[str, Any]:
         """Decode the values of an instance."""
+    def load(self, model: type[_Instance], item: Item) -> _Instance:
+        """Make an instance of a stored item, without a call of its constructor."""
     def decode_plain(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Decode the values of a nested instance."""
     def changed(self, values: dict[str, Any], item: Item | None) -> list[str]:

@@ -155,7 +155,7 @@ class State:
 
 
 # An instance has two slots next to its `__dict__`, which holds only its values: `_stored` is the item as it was last
-# read or written, and `_kept` is the state, once more has to be recorded.
+# read or written, and `_kept` is the state, once more has to be recorded. Both are None until they are set.
 
 #: Sets a slot, also of a frozen dataclass. It is no Python code, so no signal handler runs before it has set the slot.
 set_slot = object.__setattr__
@@ -170,12 +170,13 @@ class LazyState:
     def __get__(self, instance: Any, owner: type) -> State | None:
         if instance is None:
             return None
-        state: State | None = getattr(instance, "_kept", None)
+        state: State | None = instance._kept
         if state is not None:
             return state
-        item = getattr(instance, "_stored", None)
+        item = instance._stored
         # Without an item, another thread may have created the state.
-        return getattr(instance, "_kept", None) if item is None else _create(instance, State(item))
+        found: State | None = instance._kept if item is None else _create(instance, State(item))
+        return found
 
 
 class _CreationLock:
@@ -195,7 +196,7 @@ _creating = _CreationLock()
 def _create(instance: Any, state: State) -> State:
     """Set the state of an instance, and return it, or the one that another thread has set."""
     with _creating.lock:
-        other: State | None = getattr(instance, "_kept", None)
+        other: State | None = instance._kept
         if other is not None:
             return other
         set_slot(instance, "_kept", state)
@@ -205,21 +206,21 @@ def _create(instance: Any, state: State) -> State:
 
 def state_of(instance: Any) -> State:
     """Return the state of an instance; create it if the instance has none."""
-    state: State | None = getattr(instance, "_kept", None)
-    return _create(instance, State(getattr(instance, "_stored", None))) if state is None else state
+    state: State | None = instance._kept
+    return _create(instance, State(instance._stored)) if state is None else state
 
 
 def is_untouched(instance: Any) -> bool:
     """Return whether an instance is new and has no state."""
-    return getattr(instance, "_kept", None) is None and getattr(instance, "_stored", None) is None
+    return instance._kept is None and instance._stored is None
 
 
 def pickled(instance: Any) -> dict[str, Any]:
     """Return what a pickle or a copy of an instance has besides its values."""
-    state: State | None = getattr(instance, "_kept", None)
+    state: State | None = instance._kept
     if state is not None:
         return {"_state": state.copy()}
-    item = getattr(instance, "_stored", None)
+    item = instance._stored
     return {} if item is None else {"_stored": item}
 
 
@@ -229,8 +230,7 @@ def all_values(instance: Any) -> dict[str, Any]:
     for base in type(instance).__mro__:
         if vars(base).get("__slots__"):
             for name, member in vars(base).items():
-                is_own = isinstance(member, MemberDescriptorType) and name not in {"_kept", "_stored"}
-                if is_own and hasattr(instance, name):
+                if isinstance(member, MemberDescriptorType) and hasattr(instance, name):
                     slots.setdefault(name, getattr(instance, name))
     return {**instance.__dict__, _SLOTS: slots} if slots else dict(instance.__dict__)
 

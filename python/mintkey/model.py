@@ -49,7 +49,7 @@ M = TypeVar("M")
 P = ParamSpec("P")
 
 
-class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageMixin, JsonMixin):
+class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageMixin, JsonMixin, _core.InstanceSlots):
     """The base class of models. A subclass declares attributes or fields; its instances are the items of a table.
 
     >>> from mintkey import AutoGenerate, Model, ModelConfig, connect
@@ -75,10 +75,8 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
     #: Async version of `query`: returns the same lazy results, for `async for`.
     aquery: ClassVar[QueryAccessor] = QueryAccessor()
 
-    # The state of an instance, apart from its values.
-    __slots__ = ("_kept", "_stored")
-    _kept: State | None
-    _stored: _core.Item | None
+    __slots__ = ()
+    # The state of an instance, apart from its values and its slots.
     _state: LazyState | State | None = LazyState()
 
     if TYPE_CHECKING:  # the hidden key of a class with fields only
@@ -124,19 +122,16 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
     @classmethod
     def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self:
         """Return an instance of a stored item, without generated values, defaults or a constructor call."""
-        instance = cls.__new__(cls)
         schema = cls.__mintkey_schema__
         try:
-            values = schema.codec.decode(item)
+            instance = schema.codec.load(cls, item)
         except UnreadableItem as error:
             raise schema.located(error, item) from error.__cause__
         if schema.completes:
-            schema.complete(values, item, fetched)
-        if fetched is None:
-            set_slot(instance, "_stored", item)
-        else:
+            schema.complete(instance.__dict__, item, fetched)
+        if fetched is not None:
             set_slot(instance, "_kept", State(item, fetched))
-        set_slot(instance, "__dict__", values)
+            set_slot(instance, "_stored", None)
         return instance
 
     # Values.
@@ -463,7 +458,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         key, further = arguments.key(schema, named, cls.get)
         must = arguments.equalities(schema, further) if further else ()
         selected = None if attributes is None else loading.with_names(loading.selection(schema, attributes), further)
-        return item_operations.get(schema, key, cls._loaded, must, consistent=consistent, attributes=selected)
+        return item_operations.get(schema, key, cls._loaded, must, consistent, selected)
 
     def refresh(self, *, consistent: bool = True) -> None:
         """Read the row again and discard local changes. Raises `ItemGone` if the row no longer exists."""

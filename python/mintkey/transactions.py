@@ -98,8 +98,8 @@ class _Save(SuspendedWrite):
         schema, instance = self._schema, self.item
         condition, replace, skip_hooks, insert = self._options
         direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
-        state: State | None = getattr(instance, "_kept", None)
-        is_new = getattr(instance, "_stored", None) is None if state is None else state.is_unwritten
+        state: State | None = instance._kept
+        is_new = instance._stored is None if state is None else state.is_unwritten
         if not direct or condition is not None or not is_new:
             self._operation = item_operations.save(
                 schema,

@@ -1,6 +1,7 @@
 //! The binding to Python: converts values, drives the stores and raises exceptions.
 //!
-//! Only this crate contains unsafe code: handlers of `fork`, a file descriptor, and the strings of new ids.
+//! Only this crate contains unsafe code: handlers of `fork`, a file descriptor, the strings of new ids, and the base type of
+//! models.
 
 mod errors;
 mod exception;
@@ -134,6 +135,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::store::register();
+        super::models::register(module)?;
         super::ids::register(module)
     }
 }

@@ -95,10 +95,10 @@ def key(
     schema: Schema, values: Mapping[str, Any], call: Callable[..., object] | None = None
 ) -> tuple[_core.Key, dict[str, Any]]:
     """Return the key in `values`, and the other equalities, which only `get` (the `call`) takes."""
-    if isinstance(values, StoredKey) and values.table == schema.table:
-        return values.stored, {}
     if type(values) is dict and values.keys() == schema.plain_key:
         return schema.codec.key(values), {}
+    if isinstance(values, StoredKey) and values.table == schema.table:
+        return values.stored, {}
     unknown = [name for name in values if name not in schema.attributes]
     if unknown:
         raise schema.unexpected(unknown, call)

@@ -172,7 +172,7 @@ def _save_directly(schema: Schema, instance: Any, insert: bool) -> Operation[Non
                 state.loaded = item
             if schema.version is not None:
                 instance.__dict__[schema.version] = version
-            if state is None and getattr(instance, "_kept", None) is not None:
+            if state is None and instance._kept is not None:
                 mark_stored(schema, instance, item)
             return
     yield from failed_save(schema, instance, minted, item, failure, insert=insert)
@@ -184,7 +184,7 @@ def mark_stored(schema: Schema, instance: Any, item: _core.Item, sent: int = 0) 
     set_slot(instance, "_stored", item)
     if schema.version is not None:
         instance.__dict__[schema.version] = version
-    state: State | None = getattr(instance, "_kept", None)
+    state: State | None = instance._kept
     if state is not None:
         # It may have been created during the request.
         if state.loaded is None and not state.deleted:
@@ -582,7 +582,6 @@ def get(
     key: _core.Key,
     make: Callable[..., Any],
     must: Sequence[Condition] = (),
-    *,
     consistent: bool | None = None,
     attributes: Collection[Selected] | None = None,
 ) -> Operation[Any]:

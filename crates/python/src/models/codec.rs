@@ -13,12 +13,13 @@ use mintkey_store::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 use crate::errors::{from_store, key_dict};
 use crate::models::changes::{Patch, patch};
 use crate::models::definition::{Definition, FieldSpec, IndexSpec, UniqueSpec, unique_of};
 use crate::models::fields::{Field, Selected};
+use crate::models::instance_slots;
 use crate::panics::caught;
 use crate::store::PyRequest;
 use crate::values::action::PyAction;
@@ -161,6 +162,16 @@ impl Codec {
     /// An instance's values out of a stored item; attributes that the model lacks are left out.
     fn decode<'py>(&self, py: Python<'py>, item: &PyItem) -> PyResult<Bound<'py, PyDict>> {
         self.values(py, &item.0)
+    }
+
+    /// A new instance of a model from a stored item, without a call of the constructor.
+    fn load<'py>(
+        &self,
+        model: &Bound<'py, PyType>,
+        item: &Bound<'py, PyItem>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let values = self.values(item.py(), &item.get().0)?;
+        instance_slots::loaded(model, &values, item.as_any())
     }
 
     /// The values of an instance from the encoded values of a map.

@@ -7,9 +7,11 @@ mod definition;
 mod encoding;
 mod failures;
 mod fields;
+mod instance_slots;
 mod new_save;
 mod table;
 mod unique;
 
 pub use codec::Codec;
+pub use instance_slots::register;
 pub use new_save::NewSave;

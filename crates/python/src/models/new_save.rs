@@ -376,10 +376,7 @@ fn fresh<'py>(
         }
         let values = values_of(&instance)?;
         for slot in [intern!(py, "_kept"), intern!(py, "_stored")] {
-            if instance
-                .getattr_opt(slot)?
-                .is_some_and(|held| !held.is_none())
-            {
+            if !instance.getattr(slot)?.is_none() {
                 return Ok(None);
             }
         }
