@@ -428,7 +428,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         store = store_of(schema)
         if schema.hooks.any_asynchronous:
             refuse_async_hooks(schema, "after_load")
-        found: Self | None = store.run(cls._getting(key, named, attributes, consistent))
+        found: Self | None = store.run(_getting(cls, key, named, attributes, consistent))
         return found
 
     @classmethod
@@ -441,24 +441,8 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
     ) -> Self | None:
         """Async version of `get()`."""
         store = store_of(cls.__mintkey_schema__)
-        found: Self | None = await store.arun(cls._getting(key, named, attributes, consistent))
+        found: Self | None = await store.arun(_getting(cls, key, named, attributes, consistent))
         return found
-
-    @classmethod
-    def _getting(
-        cls,
-        parts: tuple[Any, ...],
-        named: dict[str, Any],
-        attributes: Iterable[Selectable] | None,
-        consistent: bool | None,
-    ) -> Operation[Any]:
-        schema = cls.__mintkey_schema__
-        if parts:
-            named = arguments.positional_key(schema, parts, named, cls.get)
-        key, further = arguments.key(schema, named, cls.get)
-        must = arguments.equalities(schema, further) if further else ()
-        selected = None if attributes is None else loading.with_names(loading.selection(schema, attributes), further)
-        return item_operations.get(schema, key, cls._loaded, must, consistent, selected)
 
     def refresh(self, *, consistent: bool = True) -> None:
         """Read the row again and discard local changes. Raises `ItemGone` if the row no longer exists."""
@@ -528,6 +512,27 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         schema = cls.__mintkey_schema__
         how = plans.plan_or_scan(schema, plans.gather(schema, conditions, equal, cls.count))
         return Result(schema, cls._loaded, how, Options(segments=segments))
+
+
+def _getting(
+    model: type[Model],
+    parts: tuple[Any, ...],
+    named: dict[str, Any],
+    attributes: Iterable[Selectable] | None,
+    consistent: bool | None,
+) -> Operation[Any]:
+    """Return the operation of `get()`."""
+    schema = model.__mintkey_schema__
+    if parts:
+        named = arguments.positional_key(schema, parts, named, _GET)
+    key, further = arguments.key(schema, named, _GET)
+    must = arguments.equalities(schema, further) if further else ()
+    selected = None if attributes is None else loading.with_names(loading.selection(schema, attributes), further)
+    return item_operations.get(schema, key, model._loaded, must, consistent, selected)
+
+
+#: The method that messages name.
+_GET = Model.get
 
 
 if TYPE_CHECKING:

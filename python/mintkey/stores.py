@@ -564,7 +564,8 @@ def store_named(name: str) -> Store:
 
 def store_of(schema: Schema) -> Store:
     """Return the store of a model, with the rate limits of both the store and the model."""
-    where = _DEFAULT if schema.config.store is None else schema.config.store
+    config = schema.config
+    where = _DEFAULT if config.store is None else config.store
     if isinstance(where, str):
         # Without a function call in the usual case: each operation comes here.
         store = None if _blocks.get() else _named.get(where)
@@ -577,7 +578,7 @@ def store_of(schema: Schema) -> Store:
     if schema.claimed_in is not store:
         store.claim(schema)
         schema.claimed_in = store
-    limit = schema.config.rate_limit
+    limit = config.rate_limit
     return store if limit is None else store.limited(limit)
 
 

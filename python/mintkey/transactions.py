@@ -218,7 +218,8 @@ class Transaction:
     ) -> None:
         """Add what `item.save()` does. A missing key is generated now, other values at the commit."""
         schema = self._schema_of(item)
-        check_flags(schema.model, replace=replace, skip_hooks=skip_hooks)
+        if replace is not False or skip_hooks is not False:
+            check_flags(schema.model, replace=replace, skip_hooks=skip_hooks)
         write = _Save(schema, item, condition, replace, skip_hooks, False)
         self._add(schema, write, condition, () if skip_hooks else _SAVE_HOOKS)
         item_operations.generate_keys(schema, item)
@@ -315,7 +316,7 @@ class Transaction:
         """Add the write of an instance or a key, with the kinds of its hooks before and after the commit."""
         if condition is not None:
             arguments.check_condition(schema, condition)
-        if self._blocking and hooks:
+        if self._blocking and hooks and schema.hooks.any_asynchronous:
             refuse_async_hooks(schema, *hooks, instead="`async with mintkey.transaction()`")
         self._one_store.add(schema)
         if hooks and schema.hooks.of[hooks[1]]:

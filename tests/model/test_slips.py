@@ -32,7 +32,7 @@ def test_a_comma_or_missing_parentheses_are_seen_at_definition():
             total = NumberAttribute
 
 
-@pytest.mark.parametrize("name", ["_loaded", "_state", "save", "_getting"])
+@pytest.mark.parametrize("name", ["_loaded", "_state", "save", "_creating"])
 def test_no_attribute_takes_the_name_of_a_member(name):
     with pytest.raises(ConfigurationError, match=f"the name '{name}' is used by Model itself"):
         type("Taken", (Model,), {"pk": StringAttribute(partition_key=True), name: BooleanAttribute()})
