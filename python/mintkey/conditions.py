@@ -175,7 +175,7 @@ class Operand(Generic[M, T]):
         if isinstance(step, str):
             if not step:
                 raise InvalidValue(f"{label}: a map contains no entry with an empty name: pass the name of an entry")
-            name = _core.checked("string", label, step) if declared is None else declared.stored_name
+            name = _core.checked("string", label, step if declared is None else declared.stored_name)
             return Path(self._root, label, (*steps, name), declared, self._guard_inside())
         if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
             if step > _LAST_INDEX:

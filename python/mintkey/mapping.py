@@ -449,6 +449,7 @@ def _attach(cls: Any, hidden: Any, fields: dict[str, _Field]) -> None:
     cls._constructed = classmethod(_constructed)
     cls._loaded = classmethod(_loader(cls, fields))
     hidden._loaded = cls._loaded
+    hidden.__reduce__ = lambda part: (_empty_part, (cls,), part.__getstate__())
     for name, attribute in schema.attributes.items():
         attribute._owner = cls
         setattr(cls, name, _Column(cls, attribute, fields[name]))
@@ -471,6 +472,11 @@ def _members_of_model() -> dict[str, Any]:
             if is_own and not isinstance(member, (str, int, float, type(None))):
                 members[name] = member
     return members
+
+
+def _empty_part(cls: Any) -> Any:
+    """Return an instance of the hidden model, which no program can import, for a pickle."""
+    return object.__new__(cls.__mintkey_mapped__)
 
 
 def _loader(cls: Any, fields: dict[str, _Field]) -> Callable[..., Any]:

@@ -163,6 +163,11 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         else:
             object.__delattr__(self, name)
 
+    def __dir__(self) -> list[str]:
+        # `inspect.getmembers()` reads each name, and an attribute that was not loaded cannot be read.
+        state = self._state
+        return [name for name in super().__dir__() if state is None or not state.is_unknown(name)]
+
     def __repr__(self) -> str:
         shown = (f"{name}={safe_repr(value)}" for name, value in self._shown().items())
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -175,6 +175,18 @@ async def test_copies_have_a_state_of_their_own(do):
     assert (await do.get(users, ada.id)).name == "copy 0"
 
 
+async def test_copies_of_partial_instances_are_saved(do):
+    ada = await do.create(users, name="ada")
+    for number, copied in enumerate((copy.copy, copy.deepcopy, lambda part: pickle.loads(pickle.dumps(part)))):
+        one = copied(await do.get(users, ada.id, attributes=["age", "version"]))
+        with pytest.raises(NotLoaded):
+            _ = one.name
+        one.age = number
+        await do.save(one)
+        assert (await do.get(users, ada.id)).name == "ada"
+        assert (await do.get(users, ada.id)).age == number
+
+
 async def test_rows_that_lack_values(do, raw):
     class Stored(Model):
         model_config = ModelConfig(table="mapped-users")

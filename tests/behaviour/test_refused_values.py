@@ -6,7 +6,7 @@ import dataclasses
 import math
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -243,6 +243,13 @@ class Open(BaseModel):
     n: int = 1
 
 
+class Labelled(BaseModel):
+    kind: Literal["a", "b"] = "a"
+    number: int | str = 0
+    ends: dict[str, int] = {}
+    mixed: list[int] | str = ""
+
+
 class OnlyEven(Field[Any]):
     type = int
 
@@ -261,6 +268,7 @@ class Strict(Model):
     checked = MapAttribute(Checked)
     anything = JSONAttribute(Open)
     several = ListAttribute(of=Open)
+    labelled = MapAttribute(Labelled)
     even = OnlyEven()
     words = StringSetAttribute()
 
@@ -311,3 +319,15 @@ def test_an_empty_set_is_no_value_of_conditions_and_changes(store):
             build()
     Strict(pk="a", even=2).save()
     assert Strict.count(words == set()) == Strict.count(words.is_in([set(), {"a"}])) == 1
+
+
+def test_paths_that_no_value_has_are_refused(store):
+    labelled = Strict.labelled
+    for part in ("kind", "number"):
+        for step in ("x", 0):
+            with pytest.raises(TypeError, match=rf"Strict\.labelled\['{part}'\].* have no parts in the store"):
+                labelled[part][step]
+    with pytest.raises(InvalidValue, match=r"Strict\.labelled\['ends'\].* lone surrogate"):
+        labelled["ends"]["\ud800"]
+    Strict(pk="a", labelled=Labelled(ends={"x": 1}, mixed=[5])).save()
+    assert Strict.count(labelled["mixed"][0].exists(), labelled["ends"]["x"] == 1) == 1

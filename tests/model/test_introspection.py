@@ -10,7 +10,7 @@ import pydoc
 import pytest
 
 import mintkey
-from mintkey import Index, Model, ModelConfig
+from mintkey import Index, Model, ModelConfig, connect, use_store
 from mintkey.attributes import MapAttribute, NumberAttribute, StringAttribute, StringSetAttribute, TTLAttribute
 from mintkey.errors import ConfigurationError
 from mintkey.fields import Field, KeyField, SortedField
@@ -50,6 +50,17 @@ def test_members_can_be_listed_and_documented(thing):
     written = io.StringIO()
     pydoc.Helper(output=written)(thing)
     assert written.getvalue()
+
+
+def test_members_that_were_not_loaded_are_not_listed():
+    with connect("sqlite://") as store, use_store(store):
+        Order(pk="a", total=1, data={"x": 1}).save()
+        part = Order.get("a", attributes=["total"])
+    assert {"pk", "total"} == {name for name, _ in inspect.getmembers(part)} & {"pk", "total", "tags", "until", "data"}
+    assert part is not None
+    part.data = {}
+    assert dict(inspect.getmembers(part))["data"] == {}
+    assert pydoc.render_doc(part, renderer=PLAIN)
 
 
 def test_the_documentation_of_a_model_names_its_attributes():

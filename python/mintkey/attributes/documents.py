@@ -308,7 +308,7 @@ class MapAttribute(_Collection[Any, V]):
         if self._elements is not None:
             if not isinstance(step, str):
                 raise TypeError(f"{label}: an entry of a map is found by its key")
-            return element_named(self._elements.attribute, _core.checked("string", label, step))
+            return element_named(self._elements.attribute, step)
         return None if self.nested is None else _attribute_of(part_of(self.nested, label, step, adapted=self._adapted))
 
     def element(self, label: str) -> Attribute[Any] | None:

@@ -46,7 +46,9 @@ def part_of(hint: Any, label: str, step: object, *, adapted: bool) -> Part | Non
         return Part(step, of[1], False, adapted)
     if kind in {list, dict, Any, object}:
         return None
-    if not isinstance(kind, type):
+    if kind in _UNIONS or not isinstance(kind, type):
+        if not _has_parts(hint):
+            raise TypeError(f"{label}: values of {shortened(hint)} have no parts in the store")
         return Part(step if isinstance(step, str) else "", Any, False, adapted, f"{shortened(hint)} is not one class")
     known = _fields(kind, of)
     if known is None:
@@ -54,6 +56,17 @@ def part_of(hint: Any, label: str, step: object, *, adapted: bool) -> Part | Non
     if not isinstance(step, str) or step not in known:
         raise TypeError(f"{label}: {no_member(kind.__name__, step, known)}")
     return known[step]
+
+
+def _has_parts(hint: Any) -> bool:
+    """Return whether a value of the type can be a map or a list."""
+    kind = typing.get_origin(_plain(hint)) or _plain(hint)
+    if kind in _UNIONS:
+        return any(map(_has_parts, typing.get_args(_plain(hint))))
+    if not isinstance(kind, type):
+        return kind is not typing.Literal
+    is_many = issubclass(kind, Collection) and not issubclass(kind, (str, bytes))
+    return is_many or kind is object or _fields(kind, ()) is not None or hasattr(kind, "__pydantic_fields__")
 
 
 def element_of(hint: Any) -> Any:

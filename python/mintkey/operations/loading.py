@@ -133,9 +133,10 @@ def _part(path: Operand[Any, Any]) -> Part:
                 path._label, f"an element of a list cannot be loaded alone: pass the whole list, or {path._root.name!r}"
             )
         if attribute is not None and getattr(attribute, "nested", None) is not None:
+            kind = attribute.nested.__name__ if isinstance(attribute.nested, type) else shortened(attribute.nested)
             raise invalid(
                 path._label,
-                f"a part of a {shortened(attribute.nested)} cannot be loaded, because it is not a complete value of "
+                f"a part of a {kind} cannot be loaded, because it is not a complete value of "
                 f"the class: pass the whole attribute, {path._root.name!r}",
             )
         attribute = None if attribute is None else attribute.member(path._label, step)
