@@ -480,14 +480,18 @@ def _check_other(info: TableInfo, there: TableInfo | None, stores: Stores) -> No
 def _codecs(info: TableInfo, stores: Stores) -> Codecs:
     """Return the compiled schemas of a table that both stores have."""
     _, target = stores
-    return codec_of(info), codec_of(info.located_as(target.run(find(info.name))))
+    return codec_of(info), codec_of(info.located_as(_there(info.name, target)))
+
+
+def _there(name: str, target: Store) -> TableInfo | None:
+    """Return the description of a table of the target, without making the file of the target."""
+    return None if missing_file(target) else target.run(find(name))
 
 
 def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: CopyState) -> TableReport:
     """Return what is to be done with a table, and why it cannot be."""
     _, target = stores
-    # A dry run must not make the file.
-    there = None if missing_file(target) else target.run(find(info.name))
+    there = _there(info.name, target)
     _check_other(info, there, stores)
     report = TableReport(info.name, info.rows, there is not None)
     if target.url.startswith("dynamodb:"):
@@ -513,7 +517,7 @@ def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: C
 def _fitting(info: TableInfo, stores: Stores) -> TableInfo:
     """Return the description of a table without the indexes of which the target has more attributes than DynamoDB."""
     source, target = stores
-    there = target.run(find(info.name)) if source.url.startswith("dynamodb:") else None
+    there = _there(info.name, target) if source.url.startswith("dynamodb:") else None
     if there is None:
         return info
     fuller = {

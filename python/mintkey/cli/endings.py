@@ -152,7 +152,9 @@ def ending(error: BaseException, urls: Iterable[str] = ()) -> Code:
         return error.code
     if isinstance(error, (UsageError, ConfigurationError, TableMissing, InvalidValue)):
         complain(error, urls)
-        return Code.USAGE
+        # The file of the state of a copy.
+        is_full = isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL
+        return Code.PARTIAL if is_full else Code.USAGE
     if isinstance(error, MintkeyError):
         complain(error, urls)
         return Code.STORE
