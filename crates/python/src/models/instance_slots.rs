@@ -12,10 +12,12 @@ use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{addr_of_mut, null_mut};
 
+use pyo3::Borrowed;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::ffi::{self, PyObject};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 /// The memory of an instance. What a subclass adds, such as the dict, comes after it.
@@ -30,11 +32,15 @@ struct InstanceSlots {
 
 /// Returns the object in a slot, or None. `offset` is where the slot is in the instance.
 unsafe extern "C" fn get(instance: *mut PyObject, offset: *mut c_void) -> *mut PyObject {
-    // SAFETY: Python checks that the instance is one of the type that has this descriptor, and passes the offset that
-    // the descriptor was made with. The slot holds a reference of its own, or null.
+    // SAFETY: Python calls it attached, checks that the instance is one of the type that has this descriptor, and passes
+    // the offset that the descriptor was made with. The slot holds a reference of its own, or null, and no other thread
+    // changes it here, also not in a Python without a GIL.
     unsafe {
-        let held = *slot(instance, offset);
-        ffi::Py_NewRef(if held.is_null() { ffi::Py_None() } else { held })
+        let own = Borrowed::from_ptr(Python::assume_attached(), instance);
+        with_critical_section(&own, || {
+            let held = *slot(instance, offset);
+            ffi::Py_NewRef(if held.is_null() { ffi::Py_None() } else { held })
+        })
     }
 }
 
@@ -44,17 +50,18 @@ unsafe extern "C" fn set(
     value: *mut PyObject,
     offset: *mut c_void,
 ) -> c_int {
+    // SAFETY: Python calls it attached.
+    let py = unsafe { Python::assume_attached() };
     if value.is_null() {
-        // SAFETY: Python calls it attached.
-        let py = unsafe { Python::assume_attached() };
         PyAttributeError::new_err("the state of an instance cannot be deleted").restore(py);
         return -1;
     }
     // SAFETY: as in `get`. The old object is dropped last, because that may run code which reads the slot.
     unsafe {
-        let slot = slot(instance, offset);
-        let old = *slot;
-        *slot = ffi::Py_NewRef(value);
+        let own = Borrowed::from_ptr(py, instance);
+        let old = with_critical_section(&own, || {
+            std::ptr::replace(slot(instance, offset), ffi::Py_NewRef(value))
+        });
         ffi::Py_XDECREF(old);
     }
     0
