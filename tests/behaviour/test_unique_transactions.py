@@ -195,3 +195,16 @@ async def test_a_violation_between_items_is_named_beside_a_refused_item(do, refu
     else:
         assert reasons[4] is None
     assert [member.id for member in await do.all(do.query(Member, club="c"))] == ["ada", "eve"]
+
+
+async def test_the_keys_of_new_items_are_compared_before_their_values(do):
+    await do.create(Pass, event="e", id=1, guest="ada")
+    async with refused(do) as (tx, raised):
+        tx.create(Pass, event="e", id=1, guest="both")
+        tx.create(Pass, event="e", id=2, guest="both")
+        tx.create(Pass, event="e", id=3, guest="twice")
+        tx.create(Pass, event="e", id=4, guest="twice")
+    reasons: list[Any] = raised.value.reasons
+    assert [type(reason) for reason in reasons] == [KeyCollision, type(None), type(None), UniqueViolation]
+    assert (reasons[3].value, reasons[3].holder) == ("twice", {"event": "e", "id": 3})
+    assert [one.id for one in await do.all(do.query(Pass, event="e"))] == [1]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mintkey_store::size::check_item;
 use mintkey_store::transaction::{CancelledItem, check_total, name_violations};
 use mintkey_store::{
-    Error, ErrorKind, GetUnique, Item, Key, Reply, Result, Table, TransactionWrite,
+    Error, ErrorKind, GetUnique, Item, Key, Reply, Result, Row, Table, TransactionWrite,
 };
 
 use crate::keyspace::layout::Layout;
@@ -46,25 +46,30 @@ pub struct Evaluated {
 }
 
 impl OperationContext<'_> {
-    /// Evaluates all items. If any is refused, the transaction is cancelled, with a reason for each of them.
+    /// Evaluates all items. If any is refused, the transaction is cancelled, with a reason for each of them; `None` if rows
+    /// that were not read may refuse others.
     pub async fn evaluate_writes(
         &self,
         layouts: &[Arc<Layout>],
         tables: &Tables<'_>,
         writes: &[TransactionWrite],
         rows: &[Before],
-    ) -> Result<Vec<Evaluated>> {
+    ) -> Result<Option<Vec<Evaluated>>> {
         let evaluated = self.evaluate_each(layouts, tables, writes, rows);
         let evaluated = evaluated.and_then(|evaluated| {
             check_claims(layouts, tables, writes, &evaluated)?;
             Ok(evaluated)
         });
+        let mut items = writes.iter().zip(rows);
         match evaluated {
             Err(error) if error.kind == ErrorKind::TransactionCancelled => {
+                if items.any(|(write, before)| is_new(write) && matches!(before, Before::Unread)) {
+                    return Ok(None);
+                }
                 let named = self.with_violations(layouts, tables, writes, rows, error);
                 Err(named.await)
             }
-            other => other,
+            other => other.map(Some),
         }
     }
 
@@ -293,6 +298,11 @@ pub fn cancelled_for(reasons: Vec<Option<Error>>) -> Result<()> {
         return Err(Error::cancelled(reasons));
     }
     Ok(())
+}
+
+/// Whether an item must be new.
+pub fn is_new(write: &TransactionWrite) -> bool {
+    matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent)
 }
 
 /// Whether an error of an item is a reason to cancel the transaction. Other errors are those of the request.

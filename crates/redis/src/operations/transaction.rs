@@ -23,7 +23,7 @@ use crate::keyspace::transactions::{
 use crate::keyspace::unique::TakenValue;
 use crate::operations::claims::{Intent, Items};
 use crate::operations::context::OperationContext;
-use crate::operations::evaluation::{Before, Evaluated, Tables, cancelled_for, is_reason};
+use crate::operations::evaluation::{Before, Evaluated, Tables, cancelled_for, is_new, is_reason};
 use crate::operations::uncertainty::Uncertainty;
 use crate::operations::unique::not_applied;
 use crate::operations::write::is_uncertain;
@@ -47,6 +47,8 @@ enum Attempt {
     Conflict(usize),
     /// Nothing was written, for another reason that passes.
     Again,
+    /// Nothing was written: items are refused, and rows that were not read may refuse others.
+    Unread,
 }
 
 impl OperationContext<'_> {
@@ -79,12 +81,17 @@ impl OperationContext<'_> {
             return Ok(Vec::new());
         };
         let mut conflict = None;
+        let mut reads_new = false;
         let mut retries = 0;
         loop {
-            match self.attempt(&tables, writes, conflict.is_some()).await {
+            match self.attempt(&tables, writes, reads_new).await {
                 Ok(Attempt::Done(items)) => return Ok(items),
-                Ok(Attempt::Conflict(index)) => conflict = Some(index),
+                Ok(Attempt::Conflict(index)) => {
+                    conflict = Some(index);
+                    reads_new = true;
+                }
                 Ok(Attempt::Again) => {}
+                Ok(Attempt::Unread) => reads_new = true,
                 Err(error) => return Err(after_conflict(error, writes, conflict)),
             }
             retries += 1;
@@ -118,25 +125,25 @@ impl OperationContext<'_> {
         self.channel.send_one(call).await.map(drop)
     }
 
-    /// Reads, evaluates and writes once. Items that must be new are not read at first, if no other item is read.
+    /// Reads, evaluates and writes once. Items that must be new are not read at first, if no other item is read. With
+    /// `reads_new` they are.
     async fn attempt(
         &self,
         tables: &Tables<'_>,
         writes: &[TransactionWrite],
-        after_conflict: bool,
+        reads_new: bool,
     ) -> Result<Attempt> {
         let layouts = self.layouts_of_tables(tables).await?;
         let marker = self.marker(tables.slot_group)?;
         let mut intent = Intent::new(&self.store.config.keyspace, &marker);
         let positioned = || writes.iter().zip(&tables.positions);
         let markers = |position: &usize| layouts[*position].markers;
-        let reads_new = after_conflict
+        let reads_new = reads_new
             || positioned().any(|(write, position)| needs_row(write, markers(position), false));
         let wanted = |write: &TransactionWrite, position: usize| {
             needs_row(write, layouts[position].markers, reads_new)
         };
         // A new row usually claims something. Its intent shares the round trip of the reads.
-        let is_new = |write: &TransactionWrite| matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent);
         let begins = positioned().any(|(write, position)| {
             markers(position) == MarkerLocation::Distributed && is_new(write)
         });
@@ -151,6 +158,9 @@ impl OperationContext<'_> {
         let evaluated = self
             .evaluate_writes(&layouts, tables, writes, &rows)
             .await?;
+        let Some(evaluated) = evaluated else {
+            return Ok(Attempt::Unread);
+        };
         let items = Items {
             tables,
             writes,
@@ -422,14 +432,12 @@ fn row_change<'a>(
         MarkerLocation::Distributed => &*marker.token,
         MarkerLocation::None | MarkerLocation::WithRows => "",
     };
-    let must_be_absent =
-        matches!(write, TransactionWrite::Put(put) if put.guard.row == Row::Absent);
     RowChange {
         table,
         key: write.key(),
         expected: match before {
             Before::Read(row) => Expected::Same(row.as_ref()),
-            Before::Unread if must_be_absent => Expected::Same(None),
+            Before::Unread if is_new(write) => Expected::Same(None),
             Before::Unread => Expected::Any,
         },
         change: &evaluated.change,
