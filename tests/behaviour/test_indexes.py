@@ -216,6 +216,43 @@ async def test_a_value_that_an_index_cannot_hold_leaves_the_row_out_of_it(do, st
     assert await do.count(Order, Order.status.size() > 100) == 0
 
 
+async def test_a_value_that_is_too_long_for_a_sort_key_is_found_as_a_partition_key(do, store):
+    class Before(Model):
+        model_config = ModelConfig(table="two-roles")
+        pk = StringAttribute(partition_key=True)
+        city = StringAttribute()
+        kind = StringAttribute()
+        by_city = Index("city", "kind")
+
+    class After(Model):
+        model_config = ModelConfig(table="two-roles")
+        pk = StringAttribute(partition_key=True)
+        city = StringAttribute()
+        kind = StringAttribute(index=True)
+        by_city = Index("city", "kind")
+        by_key = Index("kind", "pk")
+
+    long, key = "x" * 1500, "k" * 1500
+    if store.url.startswith("dynamodb"):
+        with pytest.raises(InvalidValue, match=r"After\.kind.*index .*cannot hold"):
+            await do.save(After(pk="1", city="Ulm", kind=long))
+        return
+    await do.save(Before(pk="1", city="Ulm", kind=long))
+    await do.save(Before(pk=key, city="Ulm", kind="short"))
+    await do.save(After(pk="2", city="Ulm", kind=long))
+    await do.save(After(pk="3", city="Ulm", kind="short"))
+    for model in (After, Before):
+        found = await do.iterate(model.by_city.query(city="Ulm"))
+        assert {one.pk for one in found} == {key, "3"}
+        assert await do.count(model.by_city, city="Ulm") == 2
+    for value, keys in ((long, ["1", "2"]), ("short", ["3", key])):
+        assert sorted(one.pk for one in await do.iterate(do.query(After, kind=value, index="kind"))) == keys
+        # The key of the table is too long for the sort key of this index.
+        assert [one.pk for one in await do.iterate(After.by_key.query(kind=value))] == [
+            one for one in keys if one != key
+        ]
+
+
 async def test_an_index_is_added_to_rows_with_values_that_it_cannot_hold(do, store):
     class Old(Model):
         model_config = ModelConfig(table="indexed-later")

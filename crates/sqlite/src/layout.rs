@@ -20,8 +20,8 @@ pub struct Column {
     pub attribute: Name,
     /// The type of the attribute.
     pub kind: KeyKind,
-    /// The bytes of the longest value that all indexes on the attribute can hold.
-    longest: usize,
+    /// The bytes of the longest value that an index on the attribute can hold.
+    pub longest: usize,
     /// The column's name, quoted.
     pub sql: String,
 }
@@ -222,14 +222,14 @@ fn columns_of(table: &Table) -> Vec<Column> {
     let indexed = indexed.map(|attribute| (&attribute.name, attribute.kind));
     for (name, kind) in indexed.chain(table.ttl.iter().map(|name| (name, KeyKind::Number))) {
         if !table.is_key(name) && !columns.iter().any(|column| column.attribute == *name) {
-            let sort = |index: &Index| index.sort.as_ref().is_some_and(|sort| sort.name == *name);
+            let partition = |index: &Index| index.partition.iter().any(|part| part.name == *name);
             columns.push(Column {
                 attribute: name.clone(),
                 kind,
-                longest: if table.indexes.iter().any(sort) {
-                    MAX_SORT
-                } else {
+                longest: if table.indexes.iter().any(partition) {
                     MAX_PARTITION
+                } else {
+                    MAX_SORT
                 },
                 sql: attribute_column(name),
             });
@@ -328,6 +328,16 @@ impl Layout {
             .iter()
             .find(|column| *column.attribute == *attribute)?;
         Some(&column.sql)
+    }
+
+    /// The bytes of the longest value that the column of an attribute holds; 0 if it has no column.
+    pub fn longest(&self, attribute: &str) -> usize {
+        let is_named = |column: &&Column| *column.attribute == *attribute;
+        match self.columns.iter().find(is_named) {
+            Some(column) => column.longest,
+            None if *self.table.partition.name == *attribute => MAX_PARTITION,
+            None => self.column(attribute).map_or(0, |_| MAX_SORT),
+        }
     }
 
     /// The column of the expiry time.

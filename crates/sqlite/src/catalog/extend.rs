@@ -14,6 +14,7 @@ const BYTES: usize = 1024 * 1024;
 
 /// What is filled from the existing rows.
 struct Added<'a> {
+    /// The columns that are new, or that hold longer values than before.
     columns: Vec<&'a Column>,
     /// The unique values, by their position among those of the table.
     unique: Vec<usize>,
@@ -50,10 +51,13 @@ fn add_columns<'a>(
         connection.raw.execute_batch(&sql)
     };
     let before = Layout::new(Arc::new(stored.clone()));
-    let is_new = |column: &&Column| before.column(&column.attribute).is_none();
-    let columns: Vec<&Column> = layout.columns.iter().filter(is_new).collect();
+    // A column that is also a partition key of a new index holds longer values than before.
+    let grows = |column: &&Column| before.longest(&column.attribute) < column.longest;
+    let columns: Vec<&Column> = layout.columns.iter().filter(grows).collect();
     for column in &columns {
-        add(&column.sql, column_type(column.kind))?;
+        if before.column(&column.attribute).is_none() {
+            add(&column.sql, column_type(column.kind))?;
+        }
     }
     let mut unique = Vec::new();
     for (position, (declared, column)) in layout.unique().enumerate() {

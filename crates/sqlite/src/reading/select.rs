@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Bound;
 
+use mintkey_store::key::MAX_SORT;
 use mintkey_store::query::segment_of;
 use mintkey_store::{
     Error, Index, Key, KeyKind, KeyValue, Number, Position, Query, QueryKey, Scan,
@@ -126,6 +127,13 @@ pub fn query(layout: &Layout, key: &QueryKey<'_>, query: &Query, now: i64) -> Se
         // A row without the attribute is not in the index. SQLite only uses the index if the statement excludes such
         // rows.
         let _ = write!(select.body, " AND {column} IS NOT NULL");
+        if key
+            .sort
+            .is_some_and(|sort| layout.longest(&sort.name) > MAX_SORT)
+        {
+            // Another index holds longer values of the attribute.
+            let _ = write!(select.body, " AND octet_length({column}) <= {MAX_SORT}");
+        }
     }
     select.exclude_expired(layout, now);
     let after = query.after.as_ref();
