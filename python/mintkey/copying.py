@@ -508,6 +508,9 @@ def _examined(info: TableInfo, stores: Stores, on_conflict: OnConflict, state: C
         return report
     if there.keys != info.keys:
         return report._replace(problem=_other_key(info, there, stores))
+    contradiction = _contradiction(info, there, stores)
+    if contradiction is not None:
+        return report._replace(problem=contradiction)
     if on_conflict == "fail" and info.name not in state.tables and RawTable(target, there).scan(limit=1).rows:
         problem = f"table {info.name!r} has rows in {target.url}: delete them, or set on_conflict to skip or replace"
         return report._replace(problem=problem)
@@ -529,11 +532,36 @@ def _fitting(info: TableInfo, stores: Stores) -> TableInfo:
     return dataclasses.replace(fitting, rows=info.rows, is_exact=info.is_exact, bytes=info.bytes)
 
 
+def _contradiction(info: TableInfo, there: TableInfo, stores: Stores) -> str | None:
+    """Return what the target declares otherwise under the same name; None if it can add what it lacks."""
+    # DynamoDB keeps only the first partition attribute of an index.
+    kept = 1 if any(store.url.startswith("dynamodb:") for store in stores) else None
+    declared = _declared(there, kept)
+    for what, text in _declared(info, kept).items():
+        if declared.get(what, text) != text:
+            return _two_of((what, text, declared[what]), info, stores)
+    return None
+
+
+def _declared(info: TableInfo, kept: int | None) -> dict[str, str]:
+    """Return what a table declares besides its key, in words: two tables may not differ in it."""
+    declared = {} if info.ttl is None else {"expiry": info.ttl}
+    for index in info.indexes:
+        keys = ", ".join(map(str, index.partition[:kept]))
+        declared[f"index {index.name!r} of"] = keys if index.sort is None else f"{keys} ordered by {index.sort}"
+    return declared | {f"unique value {one.name!r} of": ", ".join(one.attributes) for one in info.unique}
+
+
 def _other_key(info: TableInfo, there: TableInfo, stores: Stores) -> str:
+    return _two_of(("key", key_names(info), key_names(there)), info, stores)
+
+
+def _two_of(differing: tuple[str, str, str], info: TableInfo, stores: Stores) -> str:
     source, target = stores
+    what, own, other = differing
     return (
-        f"table {info.name!r} has the key {key_names(info)} in {source.url} and {key_names(there)} in {target.url}: "
-        "delete one of them, or use another prefix"
+        f"table {info.name!r} has the {what} {own} in {source.url} and {other} in {target.url}: delete one of them, or "
+        "use another prefix"
     )
 
 

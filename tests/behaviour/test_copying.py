@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from mintkey.raw import RawTable
 from mintkey.testing import frozen
 
 NOW = 1_704_067_200
-PARCELS = {
+PARCELS: dict[str, Any] = {
     "name": "parcels",
     "partition": {"name": "owner", "type": "S"},
     "sort": {"name": "number", "type": "N"},
@@ -317,8 +318,8 @@ def test_a_value_that_moves_during_the_copy_is_copied_at_its_end(source, target)
 
 def test_an_index_of_which_dynamodb_keeps_a_part_is_named(source, target, tmp_path):
     attributes = [{"name": name, "type": "S"} for name in ("status", "place")]
-    index = {**PARCELS["indexes"][0], "name": "by_place", "partition": attributes}  # type: ignore[index]
-    whole = {**PARCELS["indexes"][0], "name": "by_weight", "partition": []}  # type: ignore[index]
+    index = {**PARCELS["indexes"][0], "name": "by_place", "partition": attributes}
+    whole = {**PARCELS["indexes"][0], "name": "by_weight", "partition": []}
     parcels = TableInfo.from_dict({**PARCELS, "indexes": [index, whole]})
     back = f"sqlite:///{tmp_path}/back.db"
     with Store(f"sqlite:///{tmp_path}/indexed.db") as indexed, Store(back) as again:
@@ -360,6 +361,33 @@ def test_a_table_with_another_key_is_refused_with_both_keys(source, target):
             ConfigurationError, match=r"'parcels' has the key .*number \(number\) in .*number \(string\)"
         ):
             call(source, target, ["parcels"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"ttl": "at"}, "has the expiry expires in .* and at in"),
+        (
+            {"indexes": [{**PARCELS["indexes"][0], "sort": {"name": "at", "type": "N"}}]},
+            r"'by_status' of status \(string\) ordered by weight \(number\) in .* ordered by at \(number\) in",
+        ),
+        ({"unique": [{"name": "label", "attributes": ["at"]}]}, "the unique value 'label' of label in .* and at in"),
+    ],
+)
+def test_a_table_that_declares_something_otherwise_is_refused_before_anything_is_written(
+    source, target, changed, problem
+):
+    fill(source, 5)
+    create_table_like(target, TableInfo.from_dict({**PARCELS, **changed}))
+    dry = copy(source, target, dry_run=True)
+    assert not dry.is_complete
+    assert re.search(problem, str(dry.tables[0].problem))
+    with pytest.raises(ConfigurationError, match=problem):
+        copy(source, target)
+    assert [info.name for info in tables(target)] == ["parcels"]
+    with pytest.raises(ConfigurationError, match="parcels") as caught:
+        create_table_like(target, describe(source, "parcels"))
+    assert "Scope" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["redis", "redis-cluster", "dynamodb"], indirect=True)

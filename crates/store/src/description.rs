@@ -123,9 +123,9 @@ fn differs(class: &Table, what: &str, there: &str, here: &str) -> Error {
 fn merge_unique(stored: &mut Unique, class: &Unique) -> std::result::Result<(), (String, String)> {
     let words = |unique: &Unique| {
         format!(
-            "of {} for rows {:?}",
+            "of {} among {}",
             unique.attributes.join(", "),
-            unique.scope
+            scope_text(&unique.scope)
         )
     };
     let differ = Err((words(stored), words(class)));
@@ -145,6 +145,23 @@ fn merge_unique(stored: &mut Unique, class: &Unique) -> std::result::Result<(), 
             Ok(())
         }
         _ => differ,
+    }
+}
+
+fn scope_text(scope: &Scope) -> String {
+    let keys = scope.prefixes.iter().map(|prefix| {
+        let relation = if prefix.whole { "is" } else { "begins with" };
+        format!("{} {relation} {:?}", prefix.attribute, prefix.text)
+    });
+    let classes = scope.discriminator.iter().map(|classes| {
+        let absent = if classes.or_absent { ", or absent" } else { "" };
+        format!("{} is in {:?}{absent}", classes.attribute, classes.values)
+    });
+    let parts: Vec<String> = keys.chain(classes).collect();
+    if parts.is_empty() {
+        "all rows".to_owned()
+    } else {
+        format!("the rows whose {}", parts.join(" and "))
     }
 }
 
