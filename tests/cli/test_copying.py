@@ -120,6 +120,7 @@ def test_copies_that_cannot_be_made(orders, tmp_path):
             [orders.url, copied, "--resume", f"{tmp_path}/no/state"],
             f"file {tmp_path}/no/state cannot be written",
         ),
+        ([orders.url, copied, "--resume", ""], "the state file '' cannot be read"),
         ([orders.url, copied, "--on-conflict", "skip", "--changed-since", "at"], "changed_since replaces rows"),
         ([orders.url], "the following arguments are required: TARGET (see mintkey copy --help)"),
     ):

@@ -111,7 +111,8 @@ class CopyState:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ConfigurationError(f"the state file {path} cannot be read: {reason_of_system(error)}") from error
+            name = path or repr(path)
+            raise ConfigurationError(f"the state file {name} cannot be read: {reason_of_system(error)}") from error
         try:
             values = json.loads(text)
             version = values["version"]
