@@ -300,6 +300,7 @@ class Result(RowWriteMixin[M]):
     def values_list(self, *names: str, flat: Literal[True]) -> Result[Any]: ...
     def values_list(self, *names: str, flat: bool = False) -> Result[Any]:
         """Return the same items as tuples of these attributes; with `flat=True` as the values of the only one."""
+        check_flags(self._schema.model, flat=flat)
         wanted = self._wanted(names)
         if not flat:
             return self._of_values(wanted, lambda instance: tuple(getattr(instance, name) for name in wanted))
