@@ -122,6 +122,19 @@ pub enum Remedy {
     Connect,
     /// Create the table, or what it lacks.
     CreateTable,
+    /// Send fewer requests, or give the table more capacity.
+    SlowDown,
+    /// Shorten the prefix of the store's tables, or name the table.
+    ShorterName,
+    /// Put the items of these models into one slot group, or use one server.
+    Colocate {
+        /// The models.
+        models: String,
+        /// The text by which they would be colocated.
+        text: Name,
+        /// Whether equal partition keys are enough.
+        equal_keys: bool,
+    },
     /// Something in the surroundings of the program: a parameter of the URL, a setting of the server or the system.
     Advice(Cow<'static, str>),
 }

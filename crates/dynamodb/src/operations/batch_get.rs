@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use mintkey_runtime::Stop;
-use mintkey_store::{BatchGet, Error, ErrorKind, Item, Key, Outcome, Reply, Result, Table};
+use mintkey_store::{BatchGet, Error, ErrorKind, Item, Key, Outcome, Remedy, Reply, Result, Table};
 
 use crate::aws::retry;
 use crate::client::Client;
@@ -132,6 +132,6 @@ fn throttled<T>(client: &Client<'_, T>, table: &Table) -> Error {
             config.timeout.as_secs_f64()
         ),
     )
-    .advice("slow down (rate_limit=), or raise the table's capacity")
+    .remedy(Remedy::SlowDown)
     .of(table)
 }

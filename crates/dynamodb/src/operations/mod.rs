@@ -21,7 +21,7 @@ mod write;
 
 use std::time::Instant;
 
-use mintkey_store::{Error, Operation, Reply, Request, Result, Table};
+use mintkey_store::{Error, Operation, Remedy, Reply, Request, Result, Table};
 
 use crate::client::Client;
 use crate::config::Config;
@@ -81,9 +81,9 @@ fn check_table_name(config: &Config, table: &Table) -> Result<()> {
         return Ok(());
     }
     Err(Error::configuration(format!(
-        "the name of the table of {} has {length} characters with its prefix, and {longest} are allowed{reason}: shorten \
-         ?table_prefix=, or name the table with ModelConfig(table=…)",
+        "the name of the table of {} has {length} characters with its prefix, and {longest} are allowed{reason}",
         table.model
     ))
+    .remedy(Remedy::ShorterName)
     .of(table))
 }

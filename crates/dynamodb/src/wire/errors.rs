@@ -466,7 +466,7 @@ impl ErrorContext<'_> {
                     self.table.name
                 ),
             )
-            .advice("slow down (rate_limit=), or raise the table's capacity"),
+            .remedy(Remedy::SlowDown),
             ErrorClass::Conflict => {
                 unavailable("other writers keep changing the item").advice("try again")
             }

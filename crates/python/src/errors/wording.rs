@@ -60,6 +60,25 @@ fn words(remedy: &Remedy, model: &str) -> String {
         }
         Remedy::Connect => "connect() again".to_owned(),
         Remedy::CreateTable => format!("call {model}.create_table()"),
+        Remedy::SlowDown => "slow down (rate_limit=), or raise the table's capacity".to_owned(),
+        Remedy::ShorterName => {
+            "shorten ?table_prefix=, or name the table with ModelConfig(table=…)".to_owned()
+        }
+        Remedy::Colocate {
+            models,
+            text,
+            equal_keys,
+        } => {
+            let keys = if *equal_keys {
+                "give them equal partition keys, "
+            } else {
+                ""
+            };
+            format!(
+                "{keys}define {models} with ModelConfig(colocate={text:?}) before their tables are created, or use a \
+                 single Redis server"
+            )
+        }
         Remedy::Advice(advice) => advice.to_string(),
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use mintkey_runtime::random_token;
 use mintkey_store::{
-    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Reply, Result, Row, Table, Transaction,
-    TransactionGet, TransactionWrite, Update, json,
+    Delete, Error, ErrorKind, Item, Key, Outcome, Put, Remedy, Reply, Result, Row, Table,
+    Transaction, TransactionGet, TransactionWrite, Update, json,
 };
 
 use crate::keyspace::layout::{Layout, MarkerLocation};
@@ -467,18 +467,17 @@ fn different_groups(first: (&Arc<Table>, &Key), other: (&Arc<Table>, &Key)) -> E
     };
     let texts = [&first_table.colocate, &table.colocate];
     let text = texts.into_iter().flatten().next();
-    let partitions = match text {
-        None => "give them equal partition keys, ",
-        Some(_) => "",
+    let remedy = Remedy::Colocate {
+        models,
+        equal_keys: text.is_none(),
+        text: text.unwrap_or(&first_table.name).as_str().into(),
     };
-    let text = text.unwrap_or(&first_table.name);
     let message = format!(
-        "the items of a transaction on a Redis Cluster must be in one slot group, and {} {first_key} and {} {key} are not: \
-         {partitions}define {models} with ModelConfig(colocate={text:?}) before their tables are created, or use a single \
-         Redis server",
+        "the items of a transaction on a Redis Cluster must be in one slot group, and {} {first_key} and {} {key} are not",
         first_table.model, table.model
     );
     Error::new(ErrorKind::Unsupported, message)
+        .remedy(remedy)
         .of(table)
         .at(key)
 }
