@@ -76,7 +76,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
     aquery: ClassVar[QueryAccessor] = QueryAccessor()
 
     __slots__ = ()
-    # The state of an instance, apart from its values and its slots.
+    # The state of an instance, which is made from its slots when it is needed.
     _state: LazyState | State | None = LazyState()
 
     if TYPE_CHECKING:  # the hidden key of a class with fields only
@@ -536,7 +536,7 @@ def _getting(
     return item_operations.get(schema, key, model._loaded, must, consistent, selected)
 
 
-#: The method that messages name.
+#: The method that messages of `get()` and `aget()` name.
 _GET = Model.get
 
 

@@ -72,7 +72,7 @@ async def test_throttling_before_another_failure_is_heard(do, between, url):
             await do.update_by_key(Row, {"pk": "a"}, n=2, condition=Row.n == 7)
         assert (limit.throttle_count, limit.current_wcu) == (1, 4_000)
         between.only = ["throttle"] * 10
-        with pytest.raises(Throttled):
+        with pytest.raises(Throttled, match=r"slow down \(rate_limit=\), or raise the table's capacity"):
             await do.save(Row(pk="b", n=1))
         assert (limit.throttle_count, limit.current_wcu) == (2, 3_200)
 

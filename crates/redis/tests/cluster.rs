@@ -17,8 +17,8 @@ use indexed_table::*;
 use mintkey_store::unique::Scope;
 use mintkey_store::{
     Action, Error, ErrorKind, GetUnique, Guard, Item, Key, KeyKind, Operation, Outcome, Path, Put,
-    Query, Reply, Scan, Store, Table, Transaction, TransactionGet, TransactionWrite, Unique,
-    Update,
+    Query, Remedy, Reply, Scan, Store, Table, Transaction, TransactionGet, TransactionWrite,
+    Unique, Update,
 };
 use requests::*;
 
@@ -213,6 +213,15 @@ fn a_transaction_on_two_slot_groups_is_refused_and_names_the_items() {
         for named in ["(\"a\", \"1\")", "(\"b\", \"1\")"] {
             assert!(error.message.contains(named), "{error}");
         }
+        let remedy = error.remedy.as_deref();
+        let equal_keys = matches!(
+            remedy,
+            Some(Remedy::Colocate {
+                equal_keys: true,
+                ..
+            })
+        );
+        assert!(equal_keys, "{remedy:?}");
     }
     assert_eq!(get(&*fixture.store, &table, key("a", "1")), None);
 }

@@ -112,7 +112,7 @@ def selection(
     versions = _subclass_versions(schema) if available is None else set[str]()
     names: list[Any] = [one for one in given if not isinstance(one, (Operand, Part))]
     names += [path._root.name for path in paths if len(path._steps) == 1]
-    names = [name for name in names if name.__class__ is not str or name not in versions]
+    names = [name for name in names if not (isinstance(name, str) and name in versions)]
     whole = (*attribute_names(schema, names, available), *sorted(versions))
     parts = [one for one in given if isinstance(one, Part)]
     parts += [_part(path) for path in paths if len(path._steps) > 1]
