@@ -31,7 +31,7 @@ use crate::store::shared::Shared;
 use crate::store::wakeup::{Inbox, Wakeup, descriptors};
 
 /// The most requests that are passed to the store at once. It executes them while the tasks prepare more.
-const MAX_SUBMITTED: usize = 16;
+const MAX_SUBMITTED: usize = 32;
 
 /// Submits a request with the others of this turn of the loop. `store` is the object of `shared`.
 pub fn send<'py>(
