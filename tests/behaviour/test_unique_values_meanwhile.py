@@ -17,17 +17,20 @@ from mintkey import AutoGenerate, Model, ModelConfig, transaction
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute
 from mintkey.errors import (
     BatchIncomplete,
+    ConditionFailed,
     ConfigurationError,
     ItemGone,
     KeyCollision,
     TransactionCancelled,
     UniqueViolation,
 )
-from mintkey.hooks import after_save
+from mintkey.hooks import after_save, after_update, before_save
 from mintkey.testing import frozen
 
 VALUES = 50
 THREADS = 16
+
+RAN: list[Any] = []
 
 
 class User(Model):
@@ -297,6 +300,83 @@ async def test_a_violation_of_a_hook_is_not_taken_for_another_writer(do):
         await do.get_or_create(Slow, email="new", defaults={"log": "taken"})
     assert raised.value.value == "taken"
     assert (await do.get_by(Slow, email="new")).log == "taken"
+
+
+class Member(Model):
+    """Another writer is faster with the same item, which has two unique values."""
+
+    model_config = ModelConfig(table="members", unique=[("tenant", "login")])
+    id = StringAttribute(partition_key=True, default=AutoGenerate.ULID)
+    email = StringAttribute(unique=True)
+    tenant = StringAttribute()
+    login = StringAttribute()
+    n = NumberAttribute(default=0)
+
+    @before_save
+    def be_slower(self) -> None:
+        if self.n == 1:
+            Member(email=self.email, tenant=self.tenant, login=self.login).save(skip_hooks=True)
+
+
+async def test_the_faster_writer_of_an_item_has_all_of_its_unique_values(do):
+    for number, lookup in enumerate(({"email": "a"}, {"tenant": "t", "login": "a"}, {"email": "a", "tenant": "t"})):
+        one = {"email": f"{number}", "tenant": f"{number}", "login": f"{number}"}
+        by = {name: one[name] for name in lookup}
+        rest = {name: value for name, value in one.items() if name not in lookup}
+        found, created = await do.get_or_create(Member, **by, defaults={**rest, "n": 1})
+        assert (created, found.n, found == await do.get_by(Member, email=found.email)) == (False, 0, True)
+        one = {name: f"{value} more" for name, value in one.items()}
+        by = {name: one[name] for name in lookup}
+        rest = {name: value for name, value in one.items() if name not in lookup}
+        found, created = await do.update_or_create(Member, **by, defaults={"n": 5}, create_defaults={**rest, "n": 1})
+        assert (created, found.n, found == await do.get_by(Member, email=found.email)) == (False, 5, True)
+    with pytest.raises(UniqueViolation, match="email = \"0\""):
+        await do.get_or_create(Member, tenant="new", login="new", defaults={"email": "0"})
+    assert await do.count(Member) == 6
+
+
+def test_of_many_threads_with_two_unique_values_one_creates(store):
+    Member.create_table()
+    results: list[tuple[Any, bool]] = []
+
+    def work(_: int) -> None:
+        results.extend(
+            Member.get_or_create(tenant="t", login=one, defaults={"email": f"{one}@b.c"}) for one in ("x", "y", "z")
+        )
+
+    together(THREADS, work)
+    assert sum(created for _, created in results) == Member.count() == 3
+    assert len({member.id for member, _ in results}) == 3
+
+
+class Twice(Model):
+    """A hook writes another item of the same class."""
+
+    id = StringAttribute(partition_key=True)
+    email = StringAttribute(unique=True)
+    n = NumberAttribute(default=0)
+
+    @after_save
+    @after_update
+    def write_another(self) -> None:
+        RAN.append(self.n)
+        if self.n == 1:
+            Twice.create(id="taken", skip_hooks=True)
+        if self.n == 2:
+            Twice.update_by_key(self.id, n=3, condition=Twice.n == 5)
+
+
+async def test_a_failure_of_a_hook_after_the_write_is_raised(do):
+    await do.create(Twice, id="taken")
+    RAN.clear()
+    with pytest.raises(KeyCollision, match='"taken"'):
+        await do.get_or_create(Twice, email="a", defaults={"id": "1", "n": 1})
+    with pytest.raises(ConditionFailed):
+        await do.update_or_create(Twice, email="a", defaults={"n": 2})
+    with pytest.raises(ConditionFailed):
+        await do.update_or_create(Twice, id="1", defaults={"n": 2})
+    assert RAN == [1, 2, 2]
+    assert (await do.get_by(Twice, email="a")).n == 2
 
 
 def test_async_hooks_need_the_async_version(store):

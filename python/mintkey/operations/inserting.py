@@ -48,6 +48,25 @@ class Lookup(NamedTuple):
     must: dict[str, Condition]
 
 
+class Attempt(NamedTuple):
+    """An attempt to write the row of a lookup.
+
+    Attributes:
+        found: the instance of the row that is changed; None if there is no row.
+        new: the instance that is inserted, or None.
+        loaded: the stored item of `found`, as it was read.
+    """
+
+    found: Any
+    new: Any
+    loaded: _core.Item | None
+
+    def is_written(self) -> bool:
+        """Return whether the write was done."""
+        instance = self.new if self.found is None else self.found
+        return instance._state.loaded is not self.loaded
+
+
 def looked_up(schema: Schema, values: dict[str, Any], call: Callable[..., object]) -> Lookup:
     """Check the lookup of a `call`: it contains the whole key, or the values of a unique set."""
     unknown = [name for name in values if name not in schema.attributes]
@@ -116,12 +135,15 @@ def get_or_create(
         found = yield from _found(schema, model, lookup)
         if found is not None:
             return found, False
+        new = model._constructed({**lookup.values, **_evaluated(defaults)})
         try:
-            return (yield from _created(schema, model, lookup, defaults)), True
+            yield from item_operations.save(schema, new, insert=True, constructed=True)
         except (KeyCollision, UniqueViolation) as error:
-            if not _is_about(schema, lookup, error) or _is_other_row(lookup, error, failure):
+            if not (yield from _is_retried(schema, lookup, error, failure, Attempt(None, new, None))):
                 raise
             failure = error
+        else:
+            return new, True
     raise _too_many(schema, lookup) from failure
 
 
@@ -137,10 +159,12 @@ def update_or_create(
     must = [*lookup.must.values(), *_equalities(schema, lookup)]
     for _ in range(_MAX_TRIES):
         found = yield from _found(schema, model, lookup)
+        new = model._constructed({**lookup.values, **_evaluated(create_defaults)}) if found is None else None
+        attempt = Attempt(found, new, None if found is None else found._state.loaded)
         try:
             if found is None:
-                return (yield from _created(schema, model, lookup, create_defaults)), True
-            if defaults:
+                yield from item_operations.save(schema, new, insert=True, constructed=True)
+            elif defaults:
                 own = found.__mintkey_schema__
                 changes = arguments.changes(own, (), _evaluated(defaults))
                 condition = Condition.every(must) if must else None
@@ -148,11 +172,11 @@ def update_or_create(
                 yield from updates.update(own, found, changes, condition=condition, versioned=False)
         except (ConditionFailed, ItemGone) as error:
             # Another writer was faster, which the next attempt will read.
-            if not _is_about(schema, lookup, error, found) or _is_other_row(lookup, error, failure):
+            if not (yield from _is_retried(schema, lookup, error, failure, attempt)):
                 raise
             failure = error
         else:
-            return found, False
+            return (found, False) if new is None else (new, True)
     raise _too_many(schema, lookup) from failure
 
 
@@ -216,15 +240,26 @@ def _taken(
     return error
 
 
-def _created(schema: Schema, model: Any, lookup: Lookup, defaults: Mapping[str, Any]) -> Operation[Any]:
-    instance = model._constructed({**lookup.values, **_evaluated(defaults)})
-    yield from item_operations.save(schema, instance, insert=True, constructed=True)
-    return instance
-
-
 def _evaluated(defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of defaults, of which some may be functions."""
     return {name: value() if callable(value) else value for name, value in defaults.items()}
+
+
+def _is_retried(
+    schema: Schema, lookup: Lookup, error: MintkeyError, before: MintkeyError | None, attempt: Attempt
+) -> Operation[bool]:
+    """Return whether another writer was faster with the row of the lookup, so that the next attempt reads its row.
+
+    `before` is the error of the last attempt.
+    """
+    if attempt.is_written():
+        return False  # an `after_` hook raised it
+    if _is_about(schema, lookup, error, attempt.found):
+        return not _is_other_row(lookup, error, before)
+    # The row of the other writer may also have another unique value of the new row, which was compared first.
+    if attempt.new is None or not isinstance(error, UniqueViolation) or not isinstance(lookup.by, UniqueLookup):
+        return False
+    return (yield from unique_reads.read(schema, lookup.by)) is not None
 
 
 def _is_about(schema: Schema, lookup: Lookup, error: MintkeyError, found: Any = None) -> bool:
