@@ -11,7 +11,7 @@ from tests.behaviour.transacting import begun, refused
 
 from mintkey import Model, ModelConfig
 from mintkey.attributes import ExpiresIn, NumberAttribute, StringAttribute, TTLAttribute, VersionAttribute
-from mintkey.errors import ConditionFailed, ItemGone, KeyCollision, UniqueViolation, VersionConflict
+from mintkey.errors import ConditionFailed, InvalidValue, ItemGone, KeyCollision, UniqueViolation, VersionConflict
 
 
 class Pass(Model):
@@ -109,6 +109,23 @@ async def test_two_items_exchange_their_values_in_a_transaction(do):
     assert await guests(do) == {1: "eve", 2: "ada"}
     assert (await do.get_by(Seat, guest="ada")).id == 2
     assert (await do.get_by(Seat, guest="eve")).id == 1
+
+
+async def test_a_value_that_passes_to_another_item_counts_once(do):
+    names = [f"{number:02d}" for number in range(50)]
+    await do.batch_save(Seat, [Seat(event="e", id=number, guest=name) for number, name in enumerate(names)])
+
+    async def change(guests: list[str]) -> None:
+        async with begun(do) as tx:
+            for number, guest in enumerate(guests):
+                tx.update_by_key(Seat, ("e", number), guest=guest)
+
+    await change([names[-1], *names[:-1]])
+    assert await guests(do) == {number: names[number - 1] for number in range(50)}
+    message = "at most 100 items and changes of unique values, and this one has 50 items and 51 changes"
+    with pytest.raises(InvalidValue, match=message):
+        await change(["new", *names[1:]])
+    assert await guests(do) == {number: names[number - 1] for number in range(50)}
 
 
 async def test_an_item_of_a_transaction_keeps_one_of_two_values(do):

@@ -72,9 +72,9 @@ impl UniqueChanges {
         self.kept.iter().cloned().chain(claimed).collect()
     }
 
-    /// The number of values that it claims and gives up.
-    pub fn len(&self) -> usize {
-        self.claimed.len() + self.released.len()
+    /// The values that it claims and gives up.
+    pub fn changed(&self) -> impl Iterator<Item = &UniqueValue> {
+        self.claimed.iter().chain(&self.released)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Evaluates the items of a transaction on their stored rows: the guards, the changed items, and their unique values.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use mintkey_store::size::check_item;
@@ -12,7 +12,7 @@ use mintkey_store::{
 use crate::keyspace::layout::Layout;
 use crate::keyspace::rows::StoredRow;
 use crate::keyspace::transactions::Change;
-use crate::keyspace::unique::{UniqueChanges, stored_unique_values, unique_values};
+use crate::keyspace::unique::{UniqueChanges, UniqueValue, stored_unique_values, unique_values};
 use crate::operations::context::OperationContext;
 use crate::operations::unique::{not_applied, violation};
 use crate::operations::write;
@@ -257,6 +257,13 @@ fn claim_change(
     Ok(claims)
 }
 
+/// The table, the unique set and the encoded value.
+type MarkerId<'a> = (&'a str, &'a [u8], &'a [u8]);
+
+fn id_of<'a>(write: &'a TransactionWrite, value: &'a UniqueValue) -> MarkerId<'a> {
+    (&write.table().name, &value.name, &value.encoded)
+}
+
 /// Checks the number of changed values, and that no two items claim the same.
 fn check_claims(
     layouts: &[Arc<Layout>],
@@ -264,12 +271,17 @@ fn check_claims(
     writes: &[TransactionWrite],
     evaluated: &[Evaluated],
 ) -> Result<()> {
-    let changes = evaluated.iter().map(|own| own.claims.len()).sum();
-    if changes == 0 {
+    // A value that passes from one item to another changes once.
+    let changes: HashSet<_> = writes
+        .iter()
+        .zip(evaluated)
+        .flat_map(|(write, own)| own.claims.changed().map(move |value| id_of(write, value)))
+        .collect();
+    if changes.is_empty() {
         return Ok(());
     }
-    check_total(writes.len(), changes)?;
-    let mut first: HashMap<(&str, &[u8], &[u8]), usize> = HashMap::new();
+    check_total(writes.len(), changes.len())?;
+    let mut first: HashMap<MarkerId<'_>, usize> = HashMap::new();
     let mut reasons = vec![None; writes.len()];
     let items = || writes.iter().zip(evaluated).enumerate();
     // A row that keeps its value has it, whatever the order of the items.
@@ -280,8 +292,7 @@ fn check_claims(
             continue;
         };
         for value in values {
-            let id = (&*write.table().name, &value.name[..], &value.encoded[..]);
-            if let Some(other) = first.insert(id, index) {
+            if let Some(other) = first.insert(id_of(write, value), index) {
                 let holder = writes[other].key().clone();
                 let known = &layouts[tables.positions[index]].table;
                 let error = violation(known, write.key(), item, value, holder);
