@@ -243,9 +243,10 @@ def _attributes(schema: Schema, names: tuple[str, ...]) -> list[Attribute[Any]]:
     ]
     for name in names:
         if name not in known:
+            hint = "" if name in list(schema.attributes) else nearest(name, schema.attributes)
             raise TypeError(
                 f"{schema.model}.backfill() takes the names of attributes that have a default and are not keys, "
-                f"not {shortened(name)}{nearest(name, schema.attributes)}; these are: {', '.join(known) or 'none'}"
+                f"not {shortened(name)}{hint}; these are: {', '.join(known) or 'none'}"
             )
     return [one for one in map(schema.attributes.__getitem__, names) if not _is_empty(one)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from mintkey.conditions import Action, Condition
 from mintkey.definitions.discriminators import share_ttl
@@ -109,7 +109,7 @@ class Collection(Generic[M]):
 
     def query(
         self,
-        *conditions: Condition,
+        *conditions: Condition | Q,
         index: str | None = None,
         descending: bool = False,
         limit: int | None = None,
@@ -136,20 +136,32 @@ class Collection(Generic[M]):
     #: Async version of `query()`: returns the same lazy result, for `async for`.
     aquery = query
 
-    def _conditions(self, conditions: Iterable[Condition]) -> list[Test]:
+    def _conditions(self, conditions: Iterable[Condition | Q]) -> list[Test]:
         given: list[Test] = []
         for condition in conditions:
-            problem: WrongModel | None = None
+            problems: list[TypeError] = []
             for schema in self._schemas:
                 try:
                     given.extend(resolved(schema, (condition,)))
-                except WrongModel as error:
-                    problem = error
+                except TypeError as error:  # a WrongModel, or a lookup that the model does not have
+                    problems.append(error)
                 else:
                     break
             else:
-                raise cast("WrongModel", problem)
+                raise self._of_no_model(condition, problems[0])
         return given
+
+    def _of_no_model(self, condition: Condition | Q, problem: TypeError) -> TypeError:
+        """Return the error for a condition whose attributes are not all of one of the models."""
+        roots = list(condition.roots()) if isinstance(condition, Condition) else []
+        known = {id(attribute) for schema in self._schemas for attribute in schema.attributes.values()}
+        if not roots or any(id(root) not in known for root in roots):
+            return problem
+        models = " and ".join(dict.fromkeys(root.model for root in roots))
+        return WrongModel(
+            f"{self!r}.query(): {condition!r} combines attributes of {models}: pass conditions that are each of one "
+            "model, or select the items that the query returns"
+        )
 
     def _plan(self, given: list[Test], equal: dict[str, Any], index: str | None) -> tuple[Schema, plans.Plan]:
         """Return the first model that has the attributes in `equal` and can be queried by them, with the plan."""

@@ -232,7 +232,7 @@ class BatchIncomplete(MintkeyError):
     Attributes:
         written: the number of items that were written.
         failed: pairs of an item (or key) and its exception, in order. The item was not written, unless the `outcome`
-            of the exception is `"unknown"`.
+            of the exception is `"unknown"`, or an `after_` hook raised it.
         stopped: whether the batch ended early because the store failed. Later items were not tried.
     """
 
@@ -336,7 +336,7 @@ def batch_incomplete(
     if failure is not None and failure is not first:
         shown += f"; of the store: {cause(failure)}"
     unknown = sum(getattr(error, "outcome", None) == "unknown" for error in errors)
-    result = f"failed, and whether {unknown} of them were written is unknown" if unknown else "were not written"
+    result = f"failed, and whether {unknown} of them were written is unknown" if unknown else "failed"
     rest = f"; the store failed, so later {unit}s were not tried" if stopped else ""
     error = (BatchIncomplete if failure is None else BatchStoreError)(
         f"{subject}: {len(failed)} of {written + len(failed)} {unit}s {result} ({shown}){rest}. "

@@ -404,7 +404,7 @@ class Transaction:
             reasons = [(write, reason) for write, reason in pairs if reason is not None]
             yield from resume_each((write, reason, None) for write, reason in reasons)
             if not reasons or any(write.error is not None for write, _ in reasons):
-                raise self._cancelled(refused) from refused
+                raise self._cancelled(refused) from None
         # Updates read their results if the store does not return them.
         while waiting := self._waiting():
             try:

@@ -221,7 +221,7 @@ async def test_the_position_stays_before_a_row_that_failed(do, store):
 
     await do.batch_save(Old, rows(2))
     seen: list[BackfillProgress] = []
-    with pytest.raises(BatchIncomplete, match="2 of 2 items were not written"):
+    with pytest.raises(BatchIncomplete, match="2 of 2 items failed"):
         await do.backfill(Limited, on_progress=seen.append)
     assert seen[-1].changed == 0
     assert await do.backfill(Repaired, after=seen[-1].after) == 2

@@ -340,7 +340,7 @@ async def test_a_failed_item_stops_no_other_and_is_told_at_the_end(do):
 
     await do.save(Counted(pk="2", n=-2))
     good, taken, wrong, last = Counted(pk="1"), Counted(pk="2"), Counted(pk="3", n="three"), Counted(pk="4")
-    with pytest.raises(BatchIncomplete, match="2 of 4 items were not written") as caught:
+    with pytest.raises(BatchIncomplete, match="2 of 4 items failed") as caught:
         await do.batch_save(Counted, [good, taken, wrong, last])
     error = caught.value
     assert error.written == 2

@@ -129,7 +129,7 @@ async def test_further_attributes_of_the_lookup(do):
         (Seat, {"row": 1}, r"needs the whole key in its lookup, row=…, number=…, and number is missing"),
         (Counter, {"pk": "a", "sk": "1", "n__gt": 1}, "no attribute 'n__gt'"),
         (Counter, {"pk": "a", "sk": "1", "defaults": {"nn": 1}}, "no attribute 'nn'"),
-        (Counter, {"pk": "a", "sk": "1", "defaults": {"sk": "2"}}, "'sk' is a part of the key"),
+        (Counter, {"pk": "a", "sk": "1", "defaults": {"sk": "2"}}, "'sk' is a part of the key: pass it in the lookup"),
         (Counter, {"pk": "a", "sk": "1", "defaults": [1]}, "defaults= takes a dict"),
     ],
 )

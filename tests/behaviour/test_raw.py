@@ -150,7 +150,7 @@ async def test_unique_values_stay_unique(do, store):
 async def test_conflicts_fail_are_skipped_or_replaced(do, parcels):
     await do.put_many(parcels, [row(1, status="old")])
     news = [row(1, status="new"), row(2, status="new")]
-    with pytest.raises(BatchIncomplete, match="parcels: 1 of 2 rows were not written") as caught:
+    with pytest.raises(BatchIncomplete, match="parcels: 1 of 2 rows failed") as caught:
         await do.put_many(parcels, news)
     assert [(failed, type(error)) for failed, error in caught.value.failed] == [(news[0], KeyCollision)]
     assert await do.put_many(parcels, news, "skip") == PutReport(0, 2)

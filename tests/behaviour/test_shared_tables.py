@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import mintkey
-from mintkey import Collection, Index, Model, ModelConfig
+from mintkey import Collection, Index, Model, ModelConfig, Q
 from mintkey.attributes import NumberAttribute, StringAttribute
 from mintkey.errors import (
     BatchIncomplete,
@@ -367,6 +367,7 @@ async def test_one_query_reads_several_classes(do, shop):
     assert await do.iterate(collected(do, every, pk="USER#a", descending=True)) == shop[::-1]
     assert await do.iterate(collected(do, every, email="a")) == shop
     assert await do.iterate(collected(do, every, user="a")) == shop
+    assert await do.iterate(collected(do, every, Q(total=10) | Q(id="2"), pk="USER#a")) == [shop[1], shop[4]]
     # Orders and their lines have other keys with the same part.
     assert await do.iterate(collected(do, every, user="a", id="1")) == shop[1:4]
     assert await do.iterate(collected(do, every, user="a", id="1", n=2)) == shop[3:4]
@@ -508,6 +509,11 @@ def test_what_is_no_collection(store):
         both.query(email="a", user="a")
     with pytest.raises(WrongModel, match="label"):
         both.query(Address.label == "x", pk="USER#a")
+    combined: Any = (User.email == "x") | cast("Any", Order.total == 1)
+    with pytest.raises(WrongModel, match=r"combines attributes of User and Order: pass conditions that are each"):
+        both.query(combined, pk="USER#a")
+    with pytest.raises(TypeError, match="User has no attribute 'label'"):
+        both.query(Q(label="x"), pk="USER#a")
     with pytest.raises(ConfigurationError, match="no model has an index"):
         both.query(index="other", pk="USER#a")
     with pytest.raises(TypeError, match="order of the sort key"):

@@ -208,6 +208,9 @@ async def test_get_or_create_by_unique_values(do):
     assert raised.value.attribute == "email"
     with pytest.raises(TypeError, match=r"key=…, or unique values, email=… or tenant=…, login=…, and key is missing"):
         await do.get_or_create(Account, tenant="t")
+    for absent in ({"email": None}, {"tenant": "t", "login": None}):
+        with pytest.raises(TypeError, match=r"(email|login) is None in the lookup, which means absent"):
+            await do.get_or_create(Account, **absent)
     assert await do.count(Account) == 1
 
 
@@ -225,7 +228,7 @@ async def test_update_or_create_by_unique_values(do):
     with pytest.raises(UniqueViolation) as raised:
         await do.update_or_create(Account, email="other@b.c", defaults={"email": "new@b.c"})
     assert raised.value.holder == {"key": "k"}
-    with pytest.raises(TypeError, match="'key' is a part of the key"):
+    with pytest.raises(TypeError, match="'key' is a part of the key: pass it in create_defaults=, not in defaults="):
         await do.update_or_create(Account, email="x", defaults={"key": "k"})
 
 
@@ -330,7 +333,7 @@ async def test_the_faster_writer_of_an_item_has_all_of_its_unique_values(do):
         rest = {name: value for name, value in one.items() if name not in lookup}
         found, created = await do.update_or_create(Member, **by, defaults={"n": 5}, create_defaults={**rest, "n": 1})
         assert (created, found.n, found == await do.get_by(Member, email=found.email)) == (False, 5, True)
-    with pytest.raises(UniqueViolation, match="email = \"0\""):
+    with pytest.raises(UniqueViolation, match='email = "0"'):
         await do.get_or_create(Member, tenant="new", login="new", defaults={"email": "0"})
     assert await do.count(Member) == 6
 

@@ -167,8 +167,7 @@ def test_one_failure_of_the_store_is_enough(failure):
     assert error.store == "redis://here"
     assert not error.stopped
     assert str(error) == (
-        "Order: 3 of 4 items were not written (the first: wrong; of the store: busy). "
-        "`failed` lists each item with its exception"
+        "Order: 3 of 4 items failed (the first: wrong; of the store: busy). `failed` lists each item with its exception"
     )
 
 

@@ -225,8 +225,8 @@ class KeyMixin(TableMixin):
     ) -> Operation[tuple[Self, bool]]:
         schema = cls.__mintkey_schema__
         lookup = inserting.looked_up(schema, values, KeyMixin.get_or_create)
-        takes_key = isinstance(lookup.by, unique_reads.UniqueLookup)
-        defaults = inserting.checked_defaults(schema, "defaults", defaults, KeyMixin.get_or_create, takes_key=takes_key)
+        key_in = None if isinstance(lookup.by, unique_reads.UniqueLookup) else "in the lookup"
+        defaults = inserting.checked_defaults(schema, "defaults", defaults, KeyMixin.get_or_create, key_in=key_in)
         return inserting.get_or_create(schema, cls, lookup, defaults)
 
     @classmethod
@@ -272,9 +272,12 @@ class KeyMixin(TableMixin):
         schema = cls.__mintkey_schema__
         call = KeyMixin.update_or_create
         lookup = inserting.looked_up(schema, values, call)
-        setting = inserting.checked_defaults(schema, "defaults", defaults, call)
-        takes_key = isinstance(lookup.by, unique_reads.UniqueLookup)
-        creating = inserting.checked_defaults(schema, "create_defaults", create_defaults, call, takes_key=takes_key)
+        by_unique = isinstance(lookup.by, unique_reads.UniqueLookup)
+        key_in = "in create_defaults=" if by_unique else "in the lookup"
+        setting = inserting.checked_defaults(schema, "defaults", defaults, call, key_in=key_in)
+        creating = inserting.checked_defaults(
+            schema, "create_defaults", create_defaults, call, key_in=None if by_unique else key_in
+        )
         if setting:
             arguments.changes(schema, (), dict(setting), call)
         return inserting.update_or_create(

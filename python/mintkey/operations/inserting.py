@@ -81,6 +81,12 @@ def looked_up(schema: Schema, values: dict[str, Any], call: Callable[..., object
     if unique is not None:
         further = {name: value for name, value in named.items() if name not in unique.plan.attributes}
         return Lookup(unique, values, _matching(schema, further))
+    absent = next((name for plan in schema.unique for name in plan.attributes if named.get(name, plan) is None), None)
+    if absent is not None:
+        raise TypeError(
+            f"{schema.model}.{call.__name__}(): {absent} is None in the lookup, which means absent, and any number of "
+            "items may lack the value: pass a value"
+        )
     generated = [name for name in missing if name in schema.minted_names]
     way_out = ": a save generates it, so no lookup can find it: use create()" if generated else ""
     sets = unique_reads.unique_names(schema)
@@ -110,9 +116,12 @@ def checked_defaults(
     defaults: Mapping[str, Any] | None,
     call: Callable[..., object],
     *,
-    takes_key: bool = False,
+    key_in: str | None,
 ) -> Mapping[str, Any]:
-    """Check the values that a new row gets in addition to its lookup."""
+    """Check the values that a row gets in addition to its lookup.
+
+    `key_in` says where the key belongs; None if these values may contain it.
+    """
     if defaults is None:
         return {}
     if not isinstance(defaults, Mapping):
@@ -121,8 +130,8 @@ def checked_defaults(
     if unknown:
         raise schema.unexpected(map(str, unknown), call)
     keys = [one for one in defaults if one in schema.given_keys or one in schema.keys]
-    if keys and not takes_key:
-        raise TypeError(f"{schema.model}: {keys[0]!r} is a part of the key: pass it in the lookup, not in {name}=")
+    if keys and key_in is not None:
+        raise TypeError(f"{schema.model}: {keys[0]!r} is a part of the key: pass it {key_in}, not in {name}=")
     return defaults
 
 
@@ -135,7 +144,7 @@ def get_or_create(
         found = yield from _found(schema, model, lookup)
         if found is not None:
             return found, False
-        new = model._constructed({**lookup.values, **_evaluated(defaults)})
+        new = _new(model, lookup, defaults)
         try:
             yield from item_operations.save(schema, new, insert=True, constructed=True)
         except (KeyCollision, UniqueViolation) as error:
@@ -159,7 +168,7 @@ def update_or_create(
     must = [*lookup.must.values(), *_equalities(schema, lookup)]
     for _ in range(_MAX_TRIES):
         found = yield from _found(schema, model, lookup)
-        new = model._constructed({**lookup.values, **_evaluated(create_defaults)}) if found is None else None
+        new = _new(model, lookup, create_defaults) if found is None else None
         attempt = Attempt(found, new, None if found is None else found._state.loaded)
         try:
             if found is None:
@@ -238,6 +247,10 @@ def _taken(
     )
     error._stored, error._owner = stored, schema.owner
     return error
+
+
+def _new(model: Any, lookup: Lookup, defaults: Mapping[str, Any]) -> Any:
+    return model._constructed({**lookup.values, **_evaluated(defaults)})
 
 
 def _evaluated(defaults: Mapping[str, Any]) -> dict[str, Any]:
