@@ -29,7 +29,7 @@ from mintkey.methods.query_access import QueryAccess, QueryAccessor
 from mintkey.methods.serializing import JsonMixin, to_dict
 from mintkey.methods.tables import TableMixin
 from mintkey.model_config import ModelConfig
-from mintkey.operations import arguments, item_operations, loading
+from mintkey.operations import arguments, item_operations, loading, saves
 from mintkey.operations.writing import refuse_async_hooks
 from mintkey.pipelines import Pipeline, through
 from mintkey.queries import OnUnreadable, Options, Result
@@ -334,7 +334,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         store = store_of(schema)
         if schema.hooks.any_asynchronous and not skip_hooks:
             refuse_async_hooks(schema, "before_save", "after_save")
-        saving = item_operations.save(
+        saving = saves.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
         if pipeline is not None:
@@ -371,7 +371,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         """Async version of `save()`."""
         schema = self.__mintkey_schema__
         store = store_of(schema)
-        saving = item_operations.save(
+        saving = saves.save(
             schema, self, condition=condition, replace=replace, skip_hooks=skip_hooks, pipeline=pipeline
         )
         if pipeline is not None:
@@ -402,9 +402,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         schema = cls.__mintkey_schema__
         store = store_of(schema)
         instance = cls._constructed(values)
-        creating = item_operations.save(
-            schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline
-        )
+        creating = saves.save(schema, instance, skip_hooks=skip_hooks, insert=True, constructed=True, pipeline=pipeline)
         if pipeline is not None:
             creating = through(pipeline, store, schema, instance, creating, "after_save", skip_hooks=skip_hooks)
         return store, instance, creating

@@ -23,7 +23,7 @@ from mintkey.errors import (
 )
 from mintkey.instance_state import State, moment, state_of
 from mintkey.model import Model
-from mintkey.operations import arguments, item_operations, updates
+from mintkey.operations import arguments, item_operations, saves, updates
 from mintkey.operations.suspended import SuspendedWrite, resume_each
 from mintkey.operations.writing import refuse_async_hooks, run_hooks
 from mintkey.stores import store_of
@@ -101,7 +101,7 @@ class _Save(SuspendedWrite):
         state: State | None = instance._kept
         is_new = instance._stored is None if state is None else state.is_unwritten
         if not direct or condition is not None or not is_new:
-            self._operation = item_operations.save(
+            self._operation = saves.save(
                 schema,
                 instance,
                 condition=condition,
@@ -149,10 +149,10 @@ class _Save(SuspendedWrite):
             super().withdraw(error)
             return
         self.request, self.error, self._prepared = None, error, None
-        item_operations.record_generated_keys(self._schema, self.item, self._minted)
+        saves.record_generated_keys(self._schema, self.item, self._minted)
 
     def _succeed(self, prepared: _core.Item) -> None:
-        item_operations.mark_stored(self._schema, self.item, prepared, self._sent)
+        saves.mark_stored(self._schema, self.item, prepared, self._sent)
         self.request, self.ended, self._prepared = None, True, None
 
     def _failed(
@@ -164,7 +164,7 @@ class _Save(SuspendedWrite):
     def _failing(self, prepared: _core.Item | BaseException, error: BaseException | None) -> Operation[None]:
         self._prepared = None
         *_, insert = self._options
-        return item_operations.failed_save(self._schema, self.item, self._minted, prepared, error, insert=insert)
+        return saves.failed_save(self._schema, self.item, self._minted, prepared, error, insert=insert)
 
 
 class Transaction:
@@ -222,7 +222,7 @@ class Transaction:
             check_flags(schema.model, replace=replace, skip_hooks=skip_hooks)
         write = _Save(schema, item, condition, replace, skip_hooks, False)
         self._add(schema, write, condition, () if skip_hooks else _SAVE_HOOKS)
-        item_operations.generate_keys(schema, item)
+        saves.generate_keys(schema, item)
 
     @overload
     def create(self, model: Callable[P, M], /, *args: P.args, **values: P.kwargs) -> M: ...
@@ -238,7 +238,7 @@ class Transaction:
         check_flags(schema.model, skip_hooks=skip_hooks)
         write = _Save(schema, item, None, False, skip_hooks, True)
         self._add(schema, write, None, () if skip_hooks else _SAVE_HOOKS)
-        item_operations.generate_keys(schema, item)
+        saves.generate_keys(schema, item)
         return item
 
     def update(

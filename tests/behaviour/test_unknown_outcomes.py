@@ -15,7 +15,7 @@ from mintkey import AutoGenerate, Model
 from mintkey.attributes import NumberAttribute, StringAttribute, VersionAttribute
 from mintkey.errors import BatchIncomplete, KeyCollision, StoreUnavailable, VersionConflict
 from mintkey.hooks import after_save
-from mintkey.operations import item_operations
+from mintkey.operations import saves
 
 
 class Line:
@@ -418,7 +418,7 @@ async def test_an_interrupt_loses_no_unknown_outcome_of_a_batch(store, monkeypat
     """It arrives while the outcomes of a batch are recorded, and some of them are unknown."""
     unknown = StoreUnavailable("the line was cut")
     unknown.outcome = "unknown"
-    real, failed_save = store._core, item_operations.failed_save
+    real, failed_save = store._core, saves.failed_save
 
     class Lossy(Line):
         def execute(self, request: Any) -> Any:
@@ -428,10 +428,10 @@ async def test_an_interrupt_loses_no_unknown_outcome_of_a_batch(store, monkeypat
         __call__ = execute
 
     def interrupted(*arguments: Any) -> Any:
-        monkeypatch.setattr(item_operations, "failed_save", failed_save)
+        monkeypatch.setattr(saves, "failed_save", failed_save)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(item_operations, "failed_save", interrupted)
+    monkeypatch.setattr(saves, "failed_save", interrupted)
     items = [Bare(n=number) for number in range(3)]
     store._core = Lossy(real)
     try:

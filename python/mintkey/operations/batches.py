@@ -20,7 +20,7 @@ from mintkey import _core
 from mintkey.errors import StoreError, batch_incomplete, check_flags, shortened
 from mintkey.instance_state import is_untouched
 from mintkey.monitoring import check_callback
-from mintkey.operations import arguments, item_operations
+from mintkey.operations import arguments, saves
 from mintkey.operations.suspended import CHUNK, SuspendedWrite, failures, finish, store_failure
 from mintkey.stores import store_of
 
@@ -115,11 +115,11 @@ def _save_prepared(schema: Schema, chunk: _Chunk) -> Operation[None]:
         if type(item) is _core.Item:
             outcome = next(outcomes)
             if outcome is None:
-                item_operations.mark_stored(schema, instance, item)
+                saves.mark_stored(schema, instance, item)
                 continue
         else:
             outcome = None
-        write = SuspendedWrite(instance, item_operations.failed_save(schema, instance, minted, item, outcome))
+        write = SuspendedWrite(instance, saves.failed_save(schema, instance, minted, item, outcome))
         chunk.suspended.append(write)
         yield from write.begin(failure)
     if failure is not None:
@@ -140,11 +140,11 @@ def _record_abandoned(schema: Schema, chunk: _Chunk | None) -> None:
         if not is_untouched(instance):
             continue
         if outcome is None:
-            item_operations.mark_stored(schema, instance, item)
+            saves.mark_stored(schema, instance, item)
         else:
             is_unknown = chunk.outcomes is None or getattr(outcome, "outcome", None) == "unknown"
             sent = item if written and chunk.sent and is_unknown else None
-            item_operations.record_generated_keys(schema, instance, minted, sent)
+            saves.record_generated_keys(schema, instance, minted, sent)
 
 
 def iterator(schema: Schema, items: Iterable[M] | AsyncIterable[M]) -> Iterator[M]:
@@ -245,7 +245,7 @@ def save(
     def saving(item: Any) -> Operation[None]:
         if type(item) is not model:
             return _refuse_other_type(schema, item)
-        return item_operations.save(schema, item, skip_hooks=skip_hooks)
+        return saves.save(schema, item, skip_hooks=skip_hooks)
 
     direct = schema.saves_unhooked_directly if skip_hooks else schema.saves_directly
     # The check of a field may use other instances of the chunk. Assignments that other tasks make before the reply

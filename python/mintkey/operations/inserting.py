@@ -22,7 +22,7 @@ from mintkey.errors import (
     UniqueViolation,
     shortened,
 )
-from mintkey.operations import arguments, item_operations, unique_reads, updates
+from mintkey.operations import arguments, saves, unique_reads, updates
 from mintkey.operations.unique_reads import UniqueLookup
 from mintkey.operations.writing import add_model_to_error, run_hooks
 
@@ -146,7 +146,7 @@ def get_or_create(
             return found, False
         new = _new(model, lookup, defaults)
         try:
-            yield from item_operations.save(schema, new, insert=True, constructed=True)
+            yield from saves.save(schema, new, insert=True, constructed=True)
         except (KeyCollision, UniqueViolation) as error:
             if not (yield from _is_retried(schema, lookup, error, failure, Attempt(None, new, None))):
                 raise
@@ -172,7 +172,7 @@ def update_or_create(
         attempt = Attempt(found, new, None if found is None else found._state.loaded)
         try:
             if found is None:
-                yield from item_operations.save(schema, new, insert=True, constructed=True)
+                yield from saves.save(schema, new, insert=True, constructed=True)
             elif defaults:
                 own = found.__mintkey_schema__
                 changes = arguments.changes(own, (), _evaluated(defaults))
