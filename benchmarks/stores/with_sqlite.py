@@ -129,7 +129,7 @@ def quick(folder: Path) -> Iterator[Job]:
     driver = "sqlite3, rows to dicts"
     yield Job("query of 10,000", ROWS, {OURS: read, driver: raw.read}, [Bar(driver, 1.3)])
     both = {OURS: lambda: construct(Order, 5000), "attrs": lambda: construct(Plain, 5000)}
-    yield Job("construct, 5 attributes", 5000, both, [Bar("attrs", 2)])
+    yield Job("construct, 5 attributes", 5000, both, [Bar("attrs", 1.4)])
     both = {OURS: importing("from mintkey import Model, connect"), "pydynox": importing("import pydynox")}
     yield Job("import", 1, both, [Bar("pydynox", 0.7)])
 

@@ -298,6 +298,9 @@ class InstanceSlots:
     _stored: Item | None
     """The item as the instance last read or wrote it."""
 
+def call_init_directly(model: type) -> None:
+    """Let calls of a model pass their arguments to `__init__` without a dict of them. Subclasses do not inherit it."""
+
 @final
 class Codec:
     """The compiled schema of a model: encodes and decodes items, and builds requests."""

@@ -118,6 +118,7 @@ class Model(WriteMixin, BatchMixin, ExpiryMixin, BackfillMixin, KeyMixin, ImageM
         first = next(vars(base) for base in cls.__mro__ if "__init__" in vars(base))
         if first["__init__"] in {Model.__init__, first.get("__mintkey_init__")}:
             cls.__init__ = init  # type: ignore[method-assign]
+        _core.call_init_directly(cls)
 
     @classmethod
     def _loaded(cls, item: _core.Item, fetched: set[str] | None = None) -> Self:

@@ -2,6 +2,8 @@
 //!
 //! They read as None until they are set. Slots that a class of Python declares raise `AttributeError` instead, and each
 //! save would read several: to make and drop the exception takes five times as long as to read a slot.
+//!
+//! Also here: the two ways in which instances are made, from a call of the model and from a stored item.
 #![allow(
     unsafe_code,
     reason = "a type with fields of its own, without pyo3's constructor, which every new instance would call; each block \
@@ -152,7 +154,96 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // SAFETY: the spec describes `InstanceSlots`, whose functions are above; Python copies it. New instances are filled
     // with zeros, so that both slots are null.
     let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec))? };
-    module.add("InstanceSlots", made)
+    module.add("InstanceSlots", made)?;
+    module.add_function(wrap_pyfunction!(call_init_directly, module)?)
+}
+
+/// Lets calls of a model pass their arguments to `__init__` as they are. Subclasses do not inherit it.
+///
+/// `type.__call__` collects the keywords of each call in a dict, which `__init__` then takes apart again. That takes as
+/// long as the rest of the construction. Python itself ignores this if a metaclass has a `__call__` of its own.
+#[pyfunction]
+fn call_init_directly(model: &Bound<'_, PyType>) {
+    // SAFETY: attached, with a live class. `construct` does what `type.__call__` does, also if the methods of the class
+    // are replaced later, and Python asks no more of the function in this field.
+    unsafe { (*model.as_type_ptr()).tp_vectorcall = Some(construct) }
+}
+
+/// Makes an instance in a call of its class.
+unsafe extern "C" fn construct(
+    class: *mut PyObject,
+    arguments: *const *mut PyObject,
+    flagged: usize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: Python calls it attached, with the class. `arguments` are those by position, whose number is in `flagged`,
+    // and then one for each of the `names`, a tuple or null. With the flag, the entry before the first argument is the
+    // callee's until it returns. `tp_new` and the call of `__init__` return a new reference, or null with the exception set.
+    unsafe {
+        let py = Python::assume_attached();
+        let count = ffi::PyVectorcall_NARGS(flagged).unsigned_abs();
+        let kind = class.cast::<ffi::PyTypeObject>();
+        let object = &raw const ffi::PyBaseObject_Type;
+        // A `__new__` gets the arguments too. A `__getattribute__` must not see that `__init__` is looked up.
+        let plain = (*kind).tp_new.map(|new| new as usize)
+            == (*object).tp_new.map(|new| new as usize)
+            && (*kind).tp_getattro.map(|get| get as usize)
+                == (*object).tp_getattro.map(|get| get as usize);
+        let is_flagged = flagged != count;
+        let Some(new) = (*kind).tp_new.filter(|_| plain && is_flagged) else {
+            return call_type(py, class, arguments, count, names).unwrap_or_else(|error| {
+                error.restore(py);
+                null_mut()
+            });
+        };
+        let instance = new(kind, PyTuple::empty(py).as_ptr(), null_mut());
+        if instance.is_null() {
+            return null_mut();
+        }
+        let first = arguments.cast_mut().sub(1);
+        let entry = std::ptr::replace(first, instance);
+        let init = intern!(py, "__init__").as_ptr();
+        let result = ffi::PyObject_VectorcallMethod(init, first, count + 1, names);
+        *first = entry;
+        if result == ffi::Py_None() {
+            ffi::Py_DECREF(result);
+            return instance;
+        }
+        if !result.is_null() {
+            ffi::PyErr_Format(
+                ffi::PyExc_TypeError,
+                c"__init__() should return None, not '%.200s'".as_ptr(),
+                (*ffi::Py_TYPE(result)).tp_name,
+            );
+            ffi::Py_DECREF(result);
+        }
+        ffi::Py_DECREF(instance);
+        null_mut()
+    }
+}
+
+/// Calls a class through `type.__call__`.
+unsafe fn call_type(
+    py: Python<'_>,
+    class: *mut PyObject,
+    arguments: *const *mut PyObject,
+    count: usize,
+    names: *mut PyObject,
+) -> PyResult<*mut PyObject> {
+    // SAFETY: as in `construct`.
+    unsafe {
+        let argument = |index| Bound::from_borrowed_ptr(py, *arguments.add(index));
+        let positional = PyTuple::new(py, (0..count).map(argument))?;
+        let keywords = PyDict::new(py);
+        if let Some(names) = Bound::from_borrowed_ptr_or_opt(py, names) {
+            for (index, name) in names.cast_into::<PyTuple>()?.iter().enumerate() {
+                keywords.set_item(name, argument(count + index))?;
+            }
+        }
+        let call = ffi::PyType_Type.tp_call;
+        let call = call.ok_or_else(|| PyTypeError::new_err("no call of types"))?;
+        Ok(call(class, positional.as_ptr(), keywords.as_ptr()))
+    }
 }
 
 /// A new instance of a model with these values, as it was stored. No constructor runs.
