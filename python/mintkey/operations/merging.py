@@ -40,7 +40,7 @@ class Merge(StoredParts):
             value = attribute._put("set", sent[name])
             actions.append(attribute._action("set", value if seen is None else _merged(attribute, seen, value)))
         self._guard = None
-        if row is not None and not is_loaded:
+        if not is_loaded:
             self._set_guard(self._parts, row)
         return actions
 

@@ -48,7 +48,7 @@ class Rebuild(StoredParts):
             self._row = yield from read_at_once(self._schema, key)
         if self._row is None:
             # The update reports a missing row, or inserts it with its own values.
-            self._guard = None
+            self._set_guard((), None)
             return {}
         self._set_guard((part for part in self._parts if part not in self._key_parts), self._row)
         after = self._schema.codec.updated(self._row, sent, actions)

@@ -27,6 +27,16 @@ def read_at_once(schema: Schema, key: _core.Key) -> Operation[_core.Item | None]
     return row
 
 
+def absent(schema: Schema) -> Condition:
+    """Return the condition that there is no row. An update of a row that was missing when it was read has it."""
+    return schema.attributes[schema.keys[0]].does_not_exist()
+
+
+def joined(guard: Condition | None, condition: Condition | None) -> Condition | None:
+    """Return the condition that both are true."""
+    return condition if guard is None else guard if condition is None else guard & condition
+
+
 class StoredParts:
     """Values of a row, from which a part of an update is computed.
 
@@ -41,15 +51,16 @@ class StoredParts:
         self._guard: Condition | None = None
         self._tries = 0
 
-    def _set_guard(self, names: Iterable[str], row: _core.Item) -> None:
-        """Require that these attributes have the same encoded values as in the row."""
+    def _set_guard(self, names: Iterable[str], row: _core.Item | None) -> None:
+        """Require that these attributes have the same encoded values as in the row, or that there is still no row."""
+        if row is None:
+            self._guard = absent(self._schema)
+            return
         self._guard = Condition.every([self._schema.attributes[name]._unchanged_since(row) for name in names])
 
     def guarded(self, condition: Condition | None) -> Condition | None:
         """Return the condition of the update, joined with the condition that the values are the same."""
-        if self._guard is None:
-            return condition
-        return self._guard if condition is None else self._guard & condition
+        return joined(self._guard, condition)
 
     def is_outdated(self, error: ConditionFailed) -> bool:
         """Return whether an update failed because the values have changed, so that it must be computed again.

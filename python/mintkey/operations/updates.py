@@ -24,7 +24,7 @@ from mintkey.operations.arguments import check_condition, with_key_in_errors
 from mintkey.operations.merging import merge
 from mintkey.operations.minting import MintContext, minted_now
 from mintkey.operations.rebuilding import Rebuild, rebuild
-from mintkey.operations.stored_parts import read_at_once
+from mintkey.operations.stored_parts import absent, joined, read_at_once
 from mintkey.operations.writing import (
     add_class_to_error,
     add_model_to_error,
@@ -114,7 +114,7 @@ def _update(schema: Schema, instance: Any, changes: Changes, how: _Update) -> Op
     changed = frozenset(codec.changed(values, loaded))
     new_key = state.has_new_key(values)
 
-    def writing(writer: Schema) -> Operation[_Rows]:
+    def writing(writer: Schema, guard: Condition | None) -> Operation[_Rows]:
         return _update_or_insert(
             writer,
             state,
@@ -123,6 +123,7 @@ def _update(schema: Schema, instance: Any, changes: Changes, how: _Update) -> Op
             changes,
             versioned=how.versioned and writer is schema,
             condition=writer.on_same_class(how.condition, state),
+            guard=guard,
             new_key=new_key,
             rebuilding=_rebuilding(writer, changes, known),
             return_old=how.return_old,
@@ -132,7 +133,7 @@ def _update(schema: Schema, instance: Any, changes: Changes, how: _Update) -> Op
     if loaded is None and not new_key:
         stored, old = yield from _written_as_owner(schema, key, changes.names, writing, upsert=how.upsert)
     else:
-        stored, old = yield from writing(schema)
+        stored, old = yield from writing(schema, None)
     if stored is None:
         stored = yield from _read_result(schema, values, state, key, changes)
     # Changes inside a list or a map during the request are not assignments.
@@ -216,7 +217,7 @@ def update_by_key(
     """
     check_flags(schema.model, upsert=upsert)
 
-    def writing(writer: Schema) -> Operation[_Rows]:
+    def writing(writer: Schema, guard: Condition | None) -> Operation[_Rows]:
         _check_fields(writer, None, changes.values)
         updating = _update_or_insert(
             writer,
@@ -226,6 +227,7 @@ def update_by_key(
             changes,
             versioned=False,
             condition=writer.on_own_row(condition),
+            guard=guard,
             rebuilding=_rebuilding(writer, changes, known),
             return_old=return_old,
         )
@@ -233,7 +235,7 @@ def update_by_key(
 
     def updating() -> Operation[_core.Item | None]:
         if is_checked:
-            return (yield from writing(schema)).old
+            return (yield from writing(schema, None)).old
         check_condition(schema, condition)
         return (yield from _written_as_owner(schema, key, changes.names, writing, upsert=upsert)).old
 
@@ -244,22 +246,24 @@ def _written_as_owner(
     schema: Schema,
     key: _core.Key,
     names: frozenset[str],
-    write: Callable[[Schema], Operation[_Rows]],
+    write: Callable[[Schema, Condition | None], Operation[_Rows]],
     *,
     upsert: bool,
 ) -> Operation[_Rows]:
     """Update a row as its class does. If that is another class when it is written, or an upsert misses it, repeat."""
     if not _writes_more_in_subclasses(schema, names):
-        return (yield from write(schema))
+        return (yield from write(schema, None))
     for tries_left in reversed(range(MAX_TRIES)):
-        owner = yield from _owner(schema, key, names)
+        row = yield from read_at_once(schema, key)
+        owner = _owner(schema, row, names)
+        guard = _same_class(schema, row)
         try:
-            return (yield from write(owner))
+            return (yield from write(owner, guard))
         except ItemGone:
             if owner is schema or not upsert or not tries_left:
                 raise
         except ConditionFailed as error:
-            if owner is schema or not tries_left or error._stored is None or _class_of(schema, error._stored) is owner:
+            if not tries_left or error._stored is None or guard.matches(error._stored):
                 raise
     raise AssertionError("the last attempt returns or raises")
 
@@ -278,9 +282,18 @@ def _writes_more_in_subclasses(schema: Schema, names: frozenset[str]) -> bool:
     return any(not own.issuperset(written(other)) for other in schema.family.member_schemas())
 
 
-def _owner(schema: Schema, key: _core.Key, names: frozenset[str]) -> Operation[Schema]:
-    """Read a row; return the schema of its class, or this one if there is no row or its class lacks an attribute."""
-    row = yield from read_at_once(schema, key)
+def _same_class(schema: Schema, row: _core.Item | None) -> Condition:
+    """Return the condition that a row has the class that was read, or that there is still no row."""
+    if row is None:
+        return absent(schema)
+    family: Any = schema.family
+    attribute: Any = schema.attributes[family.attribute_name]
+    same: Condition = attribute._unchanged_since(row)
+    return same
+
+
+def _owner(schema: Schema, row: _core.Item | None, names: frozenset[str]) -> Schema:
+    """Return the schema of the class of a row, or this one if there is no row or its class lacks an attribute."""
     owner = schema if row is None else _class_of(schema, row)
     return owner if names <= owner.attributes.keys() else schema
 
@@ -323,17 +336,19 @@ def _update_or_insert(
     new_key: bool = False,
     rebuilding: Rebuild | None = None,
     return_old: bool = False,
+    guard: Condition | None = None,
 ) -> Operation[_Rows]:
     """Change a stored row. If it is missing and `known` has the values of a new row, insert that row.
 
     With a `new_key` no row is of this instance, and a row with the same key is another item. `rebuilding` builds the
-    index keys whose parts are changed.
+    index keys whose parts are changed. The `guard` is a condition of the change only.
     """
     if new_key:
         if known is None:
             raise _item_gone(schema, key, "this instance was never saved, and its key is generated")
         return (yield from _insert(schema, state, known, changes, condition))
-    updating = _RowUpdate(schema, state, key, changes, versioned, condition, rebuilding, return_old)
+    guarded = joined(guard, condition)
+    updating = _RowUpdate(schema, state, key, changes, versioned, guarded, rebuilding, return_old)
     tries_left = MAX_TRIES
     while tries_left:
         tries_left -= 1
