@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use mintkey_store::key::{MAX_PARTITION, MAX_SORT};
 use mintkey_store::{
-    Claim, Index, Item, Key, KeyKind, KeyValue, Name, Number, Result, Table, Unique, Value,
+    Claim, Index, Item, Key, KeyKind, KeyValue, Name, Number, Operation, Result, Table, Unique,
+    Value,
 };
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use crate::entry::{Entry, Unbuilt};
 
 /// The catalog's table. An escaped name contains no colon, so that no table of a model has this name.
 pub const CATALOG: &str = "\"mintkey:catalog\"";
@@ -37,7 +40,7 @@ pub struct UniqueColumn {
 
 impl UniqueColumn {
     fn new(table: &str, unique: &str) -> Self {
-        let column = quote(&format!("={}", escape(unique)));
+        let column = unique_column(unique);
         Self {
             find: format!(
                 "SELECT item FROM {} INDEXED BY {} WHERE {column} = ?1",
@@ -48,6 +51,30 @@ impl UniqueColumn {
         }
     }
 }
+
+/// What a row has of a unique value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Held<'a> {
+    Nothing,
+    /// The values, which no other row may have.
+    Claim(Claim<'a>),
+    /// Values that are compared with those of other rows when the unique value is built.
+    Unchecked,
+}
+
+impl<'a> Held<'a> {
+    pub const fn claim(&self) -> Option<&Claim<'a>> {
+        match self {
+            Self::Claim(claim) => Some(claim),
+            Self::Nothing | Self::Unchecked => None,
+        }
+    }
+}
+
+/// What begins the cell of a row that is not compared with others yet. No claim begins with it, or with [`DUPLICATE`].
+pub const UNCHECKED: u8 = 0xff;
+/// What begins the cell of a row that has the same values as another.
+pub const DUPLICATE: u8 = 0xfe;
 
 /// The value of a column.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,9 +110,35 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// The cell of what a row claims; null if it claims nothing.
-    pub fn claim(claim: Option<&Claim<'_>>) -> Self {
-        claim.map_or(Self::Null, |claim| Self::Blob(Cow::Owned(claim.encode())))
+    /// The cell of what the row of a key has of a unique value.
+    pub fn held(held: &Held<'_>, key: &Key) -> Self {
+        match held {
+            Held::Nothing => Self::Null,
+            Held::Claim(claim) => Self::Blob(Cow::Owned(claim.encode())),
+            Held::Unchecked => Self::flag(UNCHECKED, key),
+        }
+    }
+
+    /// The cell of a row without a claim. Rows of different keys have different ones.
+    pub fn flag(first: u8, key: &Key) -> Self {
+        let partition = key.partition.encode();
+        let length = u32::try_from(partition.len()).unwrap_or(u32::MAX);
+        let mut bytes = vec![first];
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(&*partition);
+        if let Some(sort) = &key.sort {
+            bytes.extend(&*sort.encode());
+        }
+        Self::Blob(Cow::Owned(bytes))
+    }
+
+    /// The cell that says whether a row is in an index.
+    pub fn mark(is_member: bool) -> Self {
+        if is_member {
+            Self::Blob(Cow::Borrowed(&[]))
+        } else {
+            Self::Null
+        }
     }
 
     /// The cell of a number.
@@ -131,8 +184,12 @@ pub struct Layout {
     pub name: String,
     /// The columns other than the keys and the item.
     pub columns: Vec<Column>,
+    /// The columns that mark the rows of indexes, and the positions of these indexes.
+    pub marks: Vec<(usize, String)>,
     /// The columns of the unique values, in the order of the declarations.
     pub claims: Vec<UniqueColumn>,
+    /// What does not have all rows yet.
+    pub unbuilt: Unbuilt,
     /// Reads the item of a key.
     pub get: String,
     /// Inserts or replaces a row.
@@ -181,6 +238,14 @@ fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A name without its quotes.
+pub fn unquoted(name: &str) -> String {
+    let inner = name
+        .strip_prefix('"')
+        .and_then(|name| name.strip_suffix('"'));
+    inner.unwrap_or(name).replace("\"\"", "\"")
+}
+
 /// The quoted name of a table.
 pub fn table_name(name: &str) -> String {
     quote(&escape(name))
@@ -200,6 +265,16 @@ pub fn expiry_index_name(table: &str) -> String {
 /// `rowid`.
 fn attribute_column(name: &str) -> String {
     quote(&format!("@{}", escape(name)))
+}
+
+/// The quoted name of the column of unique values.
+pub fn unique_column(unique: &str) -> String {
+    quote(&format!("={}", escape(unique)))
+}
+
+/// The quoted name of the column that marks the rows of an index.
+fn mark_column(index: &str) -> String {
+    quote(&format!("+{}", escape(index)))
 }
 
 /// The quoted name of the index on unique values.
@@ -260,8 +335,14 @@ fn puts(into: &str, keys: &str, parameters: &str, others: &[&String]) -> (String
 
 impl Layout {
     /// The layout of a table.
-    pub fn new(table: Arc<Table>) -> Self {
+    pub fn new(entry: &Entry) -> Self {
+        let table = Arc::clone(&entry.table);
         let columns = columns_of(&table);
+        let is_marked = |(_, index): &(usize, &Index)| entry.marked.contains(&index.name);
+        let marked = table.indexes.iter().enumerate().filter(is_marked);
+        let marks: Vec<(usize, String)> = marked
+            .map(|(position, index)| (position, mark_column(&index.name)))
+            .collect();
         let name = table_name(&table.name);
         let sorted = table.sort.is_some();
         let (keys, parameters, matched) = if sorted {
@@ -277,6 +358,7 @@ impl Layout {
         let others: Vec<&String> = columns
             .iter()
             .map(|column| &column.sql)
+            .chain(marks.iter().map(|(_, column)| column))
             .chain(claimed())
             .collect();
         let (insert, upsert) = puts(&format!("INSERT INTO {name} "), keys, parameters, &others);
@@ -297,7 +379,9 @@ impl Layout {
             upsert,
             insert,
             delete_expired: None,
+            unbuilt: entry.unbuilt.clone(),
             columns,
+            marks,
             claims,
             name,
             table,
@@ -345,12 +429,11 @@ impl Layout {
         self.column(self.table.ttl.as_ref()?)
     }
 
-    /// The statement that creates the table, without its indexes.
-    pub fn create_table(&self) -> String {
+    /// The statement that creates the table, or one with the same columns and this quoted name, without its indexes.
+    pub fn create_table(&self, name: &str) -> String {
         let table = &self.table;
         let mut sql = format!(
-            "CREATE TABLE {} (pk {} NOT NULL",
-            self.name,
+            "CREATE TABLE {name} (pk {} NOT NULL",
             column_type(table.partition.kind)
         );
         if let Some(sort) = &table.sort {
@@ -360,8 +443,9 @@ impl Layout {
         for column in &self.columns {
             let _ = write!(sql, ", {} {}", column.sql, column_type(column.kind));
         }
-        for column in &self.claims {
-            let _ = write!(sql, ", {} BLOB", column.sql);
+        let marks = self.marks.iter().map(|(_, column)| column);
+        for column in marks.chain(self.claims.iter().map(|column| &column.sql)) {
+            let _ = write!(sql, ", {column} BLOB");
         }
         sql.push_str(if table.sort.is_some() {
             ", UNIQUE (pk, sk))"
@@ -390,19 +474,31 @@ impl Layout {
         std::iter::once("pk").chain(self.table.sort.is_some().then_some("sk"))
     }
 
-    /// The statement that creates an index.
-    pub fn create_index(&self, index: &Index) -> String {
+    /// The column that marks the rows of an index.
+    pub fn mark(&self, index: &Index) -> Option<&str> {
+        let is_own =
+            |(position, _): &&(usize, String)| self.table.indexes[*position].name == index.name;
+        self.marks.iter().find(is_own).map(|(_, column)| &**column)
+    }
+
+    /// The statement that creates an index on the table of this quoted name.
+    pub fn create_index(&self, index: &Index, table: &str) -> String {
         // A key is never null. SQLite would not use an index with this condition on a column that cannot be null.
-        let present: Vec<String> = index
-            .attributes()
-            .filter(|attribute| !self.table.is_key(&attribute.name))
-            .filter_map(|attribute| self.column(&attribute.name))
+        let columns: Vec<&str> = match self.mark(index) {
+            Some(mark) => vec![mark],
+            None => index
+                .attributes()
+                .filter(|attribute| !self.table.is_key(&attribute.name))
+                .filter_map(|attribute| self.column(&attribute.name))
+                .collect(),
+        };
+        let present: Vec<String> = columns
+            .iter()
             .map(|column| format!("{column} IS NOT NULL"))
             .collect();
         let mut sql = format!(
-            "CREATE INDEX {} ON {} ({})",
+            "CREATE INDEX {} ON {table} ({})",
             index_name(&self.table.name, &index.name),
-            self.name,
             self.index_columns(index).join(", "),
         );
         if !present.is_empty() {
@@ -412,13 +508,12 @@ impl Layout {
         sql
     }
 
-    /// The statement that creates the index on the expiry time.
-    pub fn create_expiry_index(&self) -> Option<String> {
+    /// The statement that creates the index on the expiry time, on the table of this quoted name.
+    pub fn create_expiry_index(&self, table: &str) -> Option<String> {
         let column = self.expiry()?;
         let index = expiry_index_name(&self.table.name);
         Some(format!(
-            "CREATE INDEX {index} ON {} ({column}) WHERE {column} IS NOT NULL",
-            self.name
+            "CREATE INDEX {index} ON {table} ({column}) WHERE {column} IS NOT NULL"
         ))
     }
 
@@ -427,24 +522,66 @@ impl Layout {
         self.table.unique.iter().zip(&self.claims)
     }
 
-    /// The statement that creates the index on a column of unique values.
-    pub fn create_unique_index(&self, unique: &Unique, column: &UniqueColumn) -> String {
+    /// The statement that creates the index on a column of unique values, on the table of this quoted name.
+    pub fn create_unique_index(
+        &self,
+        unique: &Unique,
+        column: &UniqueColumn,
+        table: &str,
+    ) -> String {
         let column = &column.sql;
         format!(
-            "CREATE UNIQUE INDEX {} ON {} ({column}) WHERE {column} IS NOT NULL",
+            "CREATE UNIQUE INDEX {} ON {table} ({column}) WHERE {column} IS NOT NULL",
             unique_index_name(&self.table.name, &unique.name),
-            self.name
         )
     }
 
-    /// What an item claims, for each column of unique values.
+    /// What an item has, for each column of unique values.
     ///
     /// # Errors
     ///
     /// `InvalidValue` if a value cannot be unique.
-    pub fn claims_of(&self, item: &Item, key: &Key) -> Result<Vec<Option<Claim<'_>>>> {
-        let claims = self.table.unique.iter().map(|unique| unique.claim(item));
-        let claims: Result<Vec<_>> = claims.collect();
-        claims.map_err(|error| error.of(&self.table).at(key))
+    pub fn held_by(&self, item: &Item, key: &Key) -> Result<Vec<Held<'_>>> {
+        let held = self.table.unique.iter().map(|unique| {
+            if !self.unbuilt.unique.contains(&unique.name) {
+                return Ok(unique.claim(item)?.map_or(Held::Nothing, Held::Claim));
+            }
+            let before = self.unbuilt.declared_before(&unique.name);
+            if let Some(claim) = before
+                .map(|before| before.claim(item))
+                .transpose()?
+                .flatten()
+            {
+                return Ok(Held::Claim(claim));
+            }
+            Ok(match unique.claim(item) {
+                Ok(None) => Held::Nothing,
+                // The build says which rows have values that cannot be unique.
+                Ok(Some(_)) | Err(_) => Held::Unchecked,
+            })
+        });
+        let held: Result<Vec<_>> = held.collect();
+        held.map_err(|error| error.of(&self.table).at(key))
+    }
+
+    /// Whether a class declares unique values that are not built yet. Then it must not write before they are.
+    pub fn awaits_unique(&self, class: &Table) -> bool {
+        let mut unbuilt = self.unbuilt.unique.iter();
+        unbuilt.any(|name| class.unique(name).is_some())
+    }
+
+    /// Whether a read needs something that is not built yet.
+    pub fn lacks(&self, read: &Operation) -> bool {
+        let unbuilt = &self.unbuilt;
+        match read {
+            Operation::Query(query) => {
+                let index = query.index.as_ref();
+                index.is_some_and(|index| unbuilt.indexes.contains(index))
+                    || (unbuilt.expiry && query.table.ttl.is_some())
+            }
+            Operation::Scan(scan) => unbuilt.expiry && scan.table.ttl.is_some(),
+            Operation::GetUnique(get) => unbuilt.unique.contains(&get.unique),
+            _ => false,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The embedded store of mintkey: a database in a file, or in memory, through `SQLite`.
 //!
-//! From the bottom: `config` (the address), `layout` (tables and their statements), `storage` (files,
+//! From the bottom: `config` (the address), `entry` (what the catalog says of a table), `layout` (tables and their
+//! statements), `storage` (files,
 //! connections, the fork gate), `catalog` (the stored descriptions of tables), `shared` (the state
 //! of a store), `reading` and `writing` (one request, or one transaction), `operations` (the requests of the contract),
 //! `workers` (the threads of submitted requests), `store` (entry points, closing, forking).
@@ -12,6 +13,7 @@
 
 mod catalog;
 mod config;
+mod entry;
 mod layout;
 mod operations;
 mod reading;

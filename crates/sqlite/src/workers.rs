@@ -29,10 +29,10 @@ pub fn submit_all(
         tickets.push(submission.ticket());
         match operations.shared.check_usable() {
             Err(error) => refused.push(submission.answer(Err(error))),
-            Ok(()) if operations.is_write(&request) => {
+            Ok(()) if operations.is_write(&request) && !operations.takes_steps(&request) => {
                 writes.push(PendingWrite::submitted(request, submission));
             }
-            Ok(()) => refused.extend(submit_read(operations, request, submission)),
+            Ok(()) => refused.extend(submit_single(operations, request, submission)),
         }
     }
     if !writes.is_empty() {
@@ -46,7 +46,8 @@ pub fn submit_all(
     tickets
 }
 
-fn submit_read(
+/// Takes a read, or a write that takes several transactions.
+fn submit_single(
     operations: &Arc<Operations>,
     request: Arc<Request>,
     submission: Submission,

@@ -46,7 +46,7 @@ fn a_newer_layout_is_refused() {
     put(&*fixture.store, &orders(), order("a", "1", &[])).unwrap();
     fixture
         .inside()
-        .execute("UPDATE \"mintkey:catalog\" SET layout = 3", [])
+        .execute("UPDATE \"mintkey:catalog\" SET layout = 4", [])
         .unwrap();
     let error = put(&*fixture.reopen(), &orders(), order("a", "2", &[])).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Configuration);

@@ -1,201 +1,170 @@
-//! Adds what a class declares and its stored table lacks, and fills it from the existing rows.
+//! Adds what a class declares and its stored table lacks, without reading the rows: columns without values, and indexes
+//! without rows.
 
 use std::sync::Arc;
 
-use mintkey_store::{Error, Table, Unique, Violation, json};
+use mintkey_store::Table;
+use rusqlite::OptionalExtension as _;
 
-use crate::layout::{Cell, Column, Layout, UniqueColumn, column_type, unique_index_name};
-use crate::storage::connection::{self, Attempt, Connection};
+use crate::catalog;
+use crate::entry::Entry;
+use crate::layout::{
+    Layout, column_type, expiry_index_name, index_name, unique_index_name, unquoted,
+};
+use crate::storage::connection::{Attempt, Connection};
 
-/// The most rows that are read before they are written.
-const ROWS: usize = 1_000;
-/// About the most bytes of these rows.
-const BYTES: usize = 1024 * 1024;
+/// A table that exists only inside a transaction. An escaped name contains no colon.
+const EMPTY: &str = "\"mintkey:empty\"";
 
-/// What is filled from the existing rows.
-struct Added<'a> {
-    /// The columns that are new, or that hold longer values than before.
-    columns: Vec<&'a Column>,
-    /// The unique values, by their position among those of the table.
-    unique: Vec<usize>,
-}
+/// An index that no row belongs to: its quoted name, and how it is created on the table of a quoted name.
+type EmptyIndex<'a> = (String, Box<dyn Fn(&str) -> String + 'a>);
 
-/// Adds the columns and indexes that a stored table lacks. Expired rows have no unique values: they are deleted when
-/// unique values are added.
-pub fn extend(connection: &Connection, layout: &Layout, stored: &Table, now: i64) -> Attempt<()> {
-    let raw = &connection.raw;
-    let added = add_columns(connection, layout, stored)?;
-    if !added.columns.is_empty() || !added.unique.is_empty() {
-        fill(connection, layout, &added, now)?;
-    }
+/// Adds the columns and indexes that a stored table lacks. They are not built yet.
+pub fn extend(connection: &Connection, stored: &Entry, merged: Table) -> Attempt<Entry> {
+    while stored
+        .withdrawn
+        .iter()
+        .any(|name| merged.unique(name).is_some())
+        && catalog::clear_some(connection, &stored.table)?
+    {}
+    let (mut entry, before) = (declare(stored, merged), Layout::new(stored));
+    let select = format!("SELECT coalesce(max(rowid), 0) FROM {}", before.name);
+    entry.unbuilt.filled = 0;
+    entry.unbuilt.last = connection.raw.query_row(&select, [], |row| row.get(0))?;
+    entry.unbuilt.forget_rows_if_built();
+    let layout = Layout::new(&entry);
+    add_columns(connection, &layout, &before)?;
+    let mut empty: Vec<EmptyIndex<'_>> = Vec::new();
     for index in &layout.table.indexes {
-        if stored.index(&index.name).is_none() {
-            raw.execute_batch(&layout.create_index(index))?;
+        if stored.table.index(&index.name).is_none() {
+            let name = index_name(&layout.table.name, &index.name);
+            empty.push((name, Box::new(|table| layout.create_index(index, table))));
         }
     }
-    if stored.ttl.is_none()
-        && let Some(sql) = layout.create_expiry_index()
-    {
-        raw.execute_batch(&sql)?;
+    for (unique, column) in layout.unique() {
+        if stored.table.unique(&unique.name).is_none() {
+            let name = unique_index_name(&layout.table.name, &unique.name);
+            let create = |table: &str| layout.create_unique_index(unique, column, table);
+            empty.push((name, Box::new(create)));
+        }
     }
-    create_unique_indexes(connection, layout, &added)
+    if let (None, Some(ttl)) = (&stored.table.ttl, &layout.table.ttl) {
+        if before.column(ttl).is_none() {
+            let create = |table: &str| layout.create_expiry_index(table).unwrap_or_default();
+            empty.push((expiry_index_name(&layout.table.name), Box::new(create)));
+        } else if let Some(sql) = layout.create_expiry_index(&layout.name) {
+            // The column has values already, because an index has it. So this reads the rows, and writers wait.
+            connection.raw.execute_batch(&sql)?;
+        }
+    }
+    add_empty_indexes(connection, &layout, &empty)?;
+    Ok(entry)
 }
 
-fn add_columns<'a>(
-    connection: &Connection,
-    layout: &'a Layout,
-    stored: &Table,
-) -> Attempt<Added<'a>> {
+/// The entry of a table with what a class adds.
+fn declare(stored: &Entry, merged: Table) -> Entry {
+    let mut entry = stored.clone();
+    let before = Layout::new(stored);
+    let unbuilt = &mut entry.unbuilt;
+    for index in &merged.indexes {
+        if stored.table.index(&index.name).is_none() {
+            unbuilt.indexes.push(index.name.clone());
+            // A row without a value in a new column is not in the index. Otherwise the rows must be marked.
+            let mut attributes = index.attributes();
+            if attributes.all(|part| before.column(&part.name).is_some()) {
+                entry.marked.push(index.name.clone());
+            }
+        }
+    }
+    unbuilt.expiry |= stored.table.ttl.is_none() && merged.ttl.is_some();
+    for unique in &merged.unique {
+        let known = stored.table.unique(&unique.name);
+        if known != Some(unique) && !unbuilt.unique.contains(&unique.name) {
+            unbuilt.unique.push(unique.name.clone());
+            unbuilt.before.extend(known.cloned());
+        }
+    }
+    entry.withdrawn.retain(|name| merged.unique(name).is_none());
+    entry.table = Arc::new(merged);
+    entry
+}
+
+fn add_columns(connection: &Connection, layout: &Layout, before: &Layout) -> Attempt<()> {
     let add = |column: &str, kind: &str| {
         let sql = format!("ALTER TABLE {} ADD COLUMN {column} {kind}", layout.name);
         connection.raw.execute_batch(&sql)
     };
-    let before = Layout::new(Arc::new(stored.clone()));
-    // A column that is also a partition key of a new index holds longer values than before.
-    let grows = |column: &&Column| before.longest(&column.attribute) < column.longest;
-    let columns: Vec<&Column> = layout.columns.iter().filter(grows).collect();
-    for column in &columns {
+    for column in &layout.columns {
         if before.column(&column.attribute).is_none() {
             add(&column.sql, column_type(column.kind))?;
         }
     }
-    let mut unique = Vec::new();
-    for (position, (declared, column)) in layout.unique().enumerate() {
-        match stored.unique(&declared.name) {
-            Some(known) if known == declared => continue,
-            // The scope grows. Without the index, all rows can be filled before the first duplicate is found.
-            Some(_) => {
-                let index = unique_index_name(&layout.table.name, &declared.name);
-                connection
-                    .raw
-                    .execute_batch(&format!("DROP INDEX {index}"))?;
-            }
-            None => add(&column.sql, "BLOB")?,
+    for mark in &layout.marks {
+        if !before.marks.contains(mark) {
+            add(&mark.1, "BLOB")?;
         }
-        unique.push(position);
     }
-    Ok(Added { columns, unique })
-}
-
-/// Fills what was added, some rows at a time.
-fn fill(connection: &Connection, layout: &Layout, added: &Added<'_>, now: i64) -> Attempt<()> {
-    let raw = &connection.raw;
-    let table = &layout.name;
-    let claims = added.unique.iter().map(|own| &layout.claims[*own].sql);
-    let columns = added.columns.iter().map(|column| &column.sql).chain(claims);
-    let assignments: Vec<String> = columns
-        .zip(2..)
-        .map(|(column, index)| format!("{column} = ?{index}"))
-        .collect();
-    let mut select = raw.prepare(&format!(
-        "SELECT rowid, item FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT {ROWS}"
-    ))?;
-    let mut update = raw.prepare(&format!(
-        "UPDATE {table} SET {} WHERE rowid = ?1",
-        assignments.join(", ")
-    ))?;
-    let mut delete = raw.prepare(&format!("DELETE FROM {table} WHERE rowid = ?1"))?;
-    let mut decoder = json::Decoder::default();
-    let mut last = i64::MIN;
-    loop {
-        let mut rows: Vec<(i64, String)> = Vec::new();
-        let mut bytes = 0;
-        let mut found = select.query([last])?;
-        while bytes < BYTES
-            && let Some(row) = found.next()?
+    for (unique, column) in layout.unique() {
+        // The column of a unique value that was withdrawn is left, without values.
+        if before.table.unique(&unique.name).is_none()
+            && !has_column(connection, layout, &column.sql)?
         {
-            let text: String = row.get(1)?;
-            bytes += text.len();
-            rows.push((row.get(0)?, text));
-        }
-        drop(found);
-        let Some((end, _)) = rows.last() else { break };
-        last = *end;
-        for (rowid, text) in &rows {
-            let item = decoder
-                .decode(text)
-                .map_err(|why| Error::damaged(&layout.table, None, why))?;
-            if !added.unique.is_empty() && layout.table.is_expired(&item, now) {
-                delete.execute([rowid])?;
-                continue;
-            }
-            update.raw_bind_parameter(1, rowid)?;
-            for (column, index) in added.columns.iter().zip(2..) {
-                update.raw_bind_parameter(index, Cell::indexed(&item, column))?;
-            }
-            for (own, index) in added.unique.iter().zip(2 + added.columns.len()..) {
-                let claim = layout.table.unique[*own].claim(&item).map_err(|error| {
-                    let error = error.of(&layout.table);
-                    match layout.table.key_of(&item) {
-                        Ok(key) => error.at(&key),
-                        Err(_) => error,
-                    }
-                })?;
-                update.raw_bind_parameter(index, Cell::claim(claim.as_ref()))?;
-            }
-            update.raw_execute()?;
+            add(&column.sql, "BLOB")?;
         }
     }
     Ok(())
 }
 
-/// Creates the indexes on the unique values that were added, or refuses with all duplicates of all of them.
-fn create_unique_indexes(
-    connection: &Connection,
-    layout: &Layout,
-    added: &Added<'_>,
-) -> Attempt<()> {
-    let mut violations = Vec::new();
-    for (position, (unique, column)) in layout.unique().enumerate() {
-        if !added.unique.contains(&position) {
-            continue;
-        }
-        let created = connection
-            .raw
-            .execute_batch(&layout.create_unique_index(unique, column));
-        match created {
-            Err(error) if connection::is_duplicate(&error) => {
-                violations.extend(duplicates(connection, layout, unique, column)?);
-            }
-            created => created?,
-        }
-    }
-    if violations.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::duplicates(&layout.table, violations).into())
-    }
+fn has_column(connection: &Connection, layout: &Layout, column: &str) -> Attempt<bool> {
+    let select = "SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2 COLLATE NOCASE";
+    let names = [unquoted(&layout.name), unquoted(column)];
+    let found: Option<i64> = connection
+        .raw
+        .query_row(select, names, |row| row.get(0))
+        .optional()?;
+    Ok(found.is_some())
 }
 
-/// The values that several rows have, and the keys of these rows.
-fn duplicates(
+/// Adds indexes that no row belongs to. `CREATE INDEX` would read all rows to find that out, and writers would wait. So
+/// the indexes are created on a table without rows, and then become those of this table.
+///
+/// Source: `PRAGMA writable_schema` in the documentation of `SQLite`.
+fn add_empty_indexes(
     connection: &Connection,
     layout: &Layout,
-    unique: &Unique,
-    column: &UniqueColumn,
-) -> Attempt<Vec<Violation>> {
-    let (table, column) = (&layout.name, &column.sql);
-    let mut select = connection.raw.prepare(&format!(
-        "SELECT item FROM {table} WHERE {column} IN (SELECT {column} FROM {table} WHERE {column} IS NOT NULL \
-         GROUP BY {column} HAVING count(*) > 1) ORDER BY {column}, rowid"
-    ))?;
-    let mut found: Vec<Violation> = Vec::new();
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
-        let item = json::decode(&text).map_err(|why| Error::damaged(&layout.table, None, why))?;
-        let Some(claim) = unique.claim(&item)? else {
-            continue;
-        };
-        let key = layout.table.key_of(&item)?;
-        match found.last_mut() {
-            Some(last) if last.values == claim.values => last.holders.push(key),
-            _ => found.push(Violation {
-                attributes: unique.attributes.clone(),
-                values: claim.values,
-                holders: vec![key],
-            }),
+    indexes: &[EmptyIndex<'_>],
+) -> Attempt<()> {
+    if indexes.is_empty() {
+        return Ok(());
+    }
+    let raw = &connection.raw;
+    raw.execute_batch(&layout.create_table(EMPTY))?;
+    for (_, create) in indexes {
+        raw.execute_batch(&create(EMPTY))?;
+    }
+    raw.execute_batch("PRAGMA writable_schema = ON")?;
+    let moved = move_indexes(connection, layout, indexes);
+    // It also reads the schema again, which is what the next statement needs.
+    raw.execute_batch("PRAGMA writable_schema = RESET")?;
+    moved?;
+    raw.execute_batch(&format!("DROP TABLE {EMPTY}"))?;
+    Ok(())
+}
+
+fn move_indexes(
+    connection: &Connection,
+    layout: &Layout,
+    indexes: &[EmptyIndex<'_>],
+) -> rusqlite::Result<()> {
+    let mut update = connection.raw.prepare(
+        "UPDATE sqlite_schema SET tbl_name = ?1, sql = ?2 WHERE type = 'index' AND name = ?3",
+    )?;
+    for (name, create) in indexes {
+        let moved =
+            update.execute([unquoted(&layout.name), create(&layout.name), unquoted(name)])?;
+        if moved != 1 {
+            return Err(rusqlite::Error::StatementChangedRows(moved));
         }
     }
-    Ok(found)
+    Ok(())
 }

@@ -9,14 +9,21 @@ use mintkey_store::description::{self, StoredTable};
 use mintkey_store::{Error, Reply, Table, json};
 use rusqlite::OptionalExtension as _;
 
-use crate::layout::{CATALOG, Layout, unique_index_name};
+use crate::entry::Entry;
+use crate::layout::{CATALOG, Layout, table_name, unique_column, unique_index_name};
 use crate::storage::connection::{Attempt, Connection};
 
-/// The newest version of the layout that this code writes. A table with a higher one was written by newer code.
-const LAYOUT_VERSION: i64 = 2;
+/// The newest version of the layout that this code writes: that of tables with more than a description
+/// ([`Entry::is_plain`]). A table with a higher one was written by newer code.
+const LAYOUT_VERSION: i64 = 3;
+/// The version of tables with unique values. Code that knows no higher one would write rows without their marks, and read
+/// from indexes that are not built.
+const WITH_UNIQUE: i64 = 2;
 /// The version of tables without unique values. Code that knows no higher one would write rows without their claims, so
 /// that it must not write tables that have unique values.
 const WITHOUT_UNIQUE: i64 = 1;
+/// The most rows whose unique values are removed at a time.
+const CLEARED_AT_ONCE: usize = 1_000;
 /// The most rows that a description of a table counts. Of more rows the number is estimated.
 const MOST_COUNTED: i64 = 1_000_000;
 
@@ -38,10 +45,11 @@ pub fn list(connection: &Connection) -> Attempt<Reply> {
 
 /// The stored description of a table.
 pub fn describe(connection: &Connection, name: &str) -> Attempt<Reply> {
-    let Some(table) = read(connection, &Table::unknown(name))? else {
+    let Some(entry) = read(connection, &Table::unknown(name))? else {
         return Ok(Reply::Described(None));
     };
-    let quoted = crate::layout::table_name(name);
+    let table = Arc::unwrap_or_clone(entry.table);
+    let quoted = table_name(name);
     let count = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {quoted} LIMIT {MOST_COUNTED} + 1)");
     let mut rows: i64 = connection.raw.query_row(&count, [], |row| row.get(0))?;
     let is_counted = rows <= MOST_COUNTED;
@@ -58,108 +66,134 @@ pub fn describe(connection: &Connection, name: &str) -> Attempt<Reply> {
     }))))
 }
 
-/// The layout of a table, if the table exists and lacks nothing that the class declares.
+/// The layout of a table, if the table exists and lacks nothing that the class declares. Parts may not be built yet.
 pub fn load(connection: &Connection, table: &Arc<Table>) -> Attempt<Option<Arc<Layout>>> {
     let Some(stored) = read(connection, table)? else {
         return Ok(None);
     };
-    let merged = description::merge(&stored, table)?;
-    Ok((merged == stored).then(|| Arc::new(Layout::new(Arc::new(merged)))))
+    let merged = description::merge(&stored.table, table)?;
+    Ok((merged == *stored.table).then(|| Arc::new(Layout::new(&stored))))
 }
 
-/// The layout of a table, after creating all that is missing. If this fails, the transaction must be rolled back.
-pub fn create_or_extend(
-    connection: &Connection,
-    table: &Arc<Table>,
-    now: i64,
-) -> Attempt<Arc<Layout>> {
-    let raw = &connection.raw;
-    raw.execute_batch(&format!(
+/// The layout of a table, after adding all that is missing. What is added to a table with rows is not built yet. If this
+/// fails, the transaction must be rolled back.
+pub fn create_or_extend(connection: &Connection, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+    connection.raw.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {CATALOG} (name TEXT PRIMARY KEY NOT NULL, layout INTEGER NOT NULL, \
          description TEXT NOT NULL) WITHOUT ROWID"
     ))?;
-    let stored = read(connection, table)?;
-    let merged = match &stored {
-        Some(stored) => description::merge(stored, table)?,
-        None => (**table).clone(),
-    };
-    let layout = Arc::new(Layout::new(Arc::new(merged)));
-    match &stored {
-        Some(stored) if *stored == *layout.table => return Ok(layout),
-        Some(stored) => extend::extend(connection, &layout, stored, now)?,
-        None => {
-            let existing: Option<i64> = raw
-                .query_row(
-                    "SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE",
-                    [layout.name.trim_matches('"')],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            if existing.is_some() {
-                return Err(Error::configuration(format!(
-                    "the database has a table {} that mintkey did not make: use another file, or give {} \
-                     another table name",
-                    layout.name, table.model
-                ))
-                .of(table)
-                .into());
+    let entry = match read(connection, table)? {
+        None => create(connection, table)?,
+        Some(stored) => {
+            let merged = description::merge(&stored.table, table)?;
+            if merged == *stored.table {
+                return Ok(Arc::new(Layout::new(&stored)));
             }
-            raw.execute_batch(&layout.create_table())?;
-            for index in &layout.table.indexes {
-                raw.execute_batch(&layout.create_index(index))?;
-            }
-            if let Some(sql) = layout.create_expiry_index() {
-                raw.execute_batch(&sql)?;
-            }
-            for (unique, column) in layout.unique() {
-                raw.execute_batch(&layout.create_unique_index(unique, column))?;
-            }
+            extend::extend(connection, &stored, merged)?
         }
-    }
-    write(connection, &layout.table)?;
-    Ok(layout)
+    };
+    write(connection, &entry)?;
+    Ok(Arc::new(Layout::new(&entry)))
 }
 
-/// Stops keeping values unique: drops the columns with the claims, and their indexes.
-pub fn drop_unique(connection: &Connection, table: &Table, names: &[String]) -> Attempt<()> {
-    let Some(stored) = read(connection, table)? else {
-        return Ok(());
-    };
-    let mut left = stored.clone();
-    left.unique.retain(|unique| !names.contains(&unique.name));
-    if left.unique.len() == stored.unique.len() {
-        return Ok(());
+/// Creates a table with its indexes.
+fn create(connection: &Connection, table: &Arc<Table>) -> Attempt<Entry> {
+    let raw = &connection.raw;
+    let entry = Entry::new(Arc::clone(table));
+    let layout = Layout::new(&entry);
+    let name = &layout.name;
+    let existing: Option<i64> = raw
+        .query_row(
+            "SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE",
+            [name.trim_matches('"')],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if existing.is_some() {
+        return Err(Error::configuration(format!(
+            "the database has a table {name} that mintkey did not make: use another file, or give {} another table \
+             name",
+            table.model
+        ))
+        .of(table)
+        .into());
     }
-    let layout = Layout::new(Arc::new(stored));
+    raw.execute_batch(&layout.create_table(name))?;
+    for index in &table.indexes {
+        raw.execute_batch(&layout.create_index(index, name))?;
+    }
+    if let Some(sql) = layout.create_expiry_index(name) {
+        raw.execute_batch(&sql)?;
+    }
     for (unique, column) in layout.unique() {
-        if left.unique(&unique.name).is_none() {
-            let index = unique_index_name(&layout.table.name, &unique.name);
-            let column = &column.sql;
-            connection.raw.execute_batch(&format!(
-                "DROP INDEX {index}; ALTER TABLE {} DROP COLUMN {column}",
-                layout.name
-            ))?;
-        }
+        raw.execute_batch(&layout.create_unique_index(unique, column, name))?;
     }
-    Ok(write(connection, &left)?)
+    Ok(entry)
 }
 
-/// Writes the description of a table.
-fn write(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
-    let layout = if table.unique.is_empty() {
+/// Stops keeping values unique. Returns whether anything has changed.
+pub fn drop_unique(connection: &Connection, table: &Table, names: &[String]) -> Attempt<bool> {
+    let Some(mut entry) = read(connection, table)? else {
+        return Ok(false);
+    };
+    let removed = names.iter().filter(|name| entry.remove_unique(name));
+    if removed.count() == 0 {
+        return Ok(false);
+    }
+    write(connection, &entry)?;
+    change_version(connection)?;
+    Ok(true)
+}
+
+/// Removes some values of unique values that the table had before. Returns whether there may be more.
+pub fn clear_some(connection: &Connection, table: &Table) -> Attempt<bool> {
+    let Some(mut entry) = read(connection, table)? else {
+        return Ok(false);
+    };
+    let Some(name) = entry.withdrawn.first() else {
+        return Ok(false);
+    };
+    let (table, column) = (table_name(&table.name), unique_column(name));
+    let index = unique_index_name(&entry.table.name, name);
+    let cleared = connection.raw.execute(
+        &format!(
+            "UPDATE {table} SET {column} = NULL WHERE rowid IN (SELECT rowid FROM {table} INDEXED BY {index} \
+             WHERE {column} IS NOT NULL LIMIT {CLEARED_AT_ONCE})"
+        ),
+        [],
+    )?;
+    if cleared == 0 {
+        // The column stays: to drop it would write all rows.
+        connection
+            .raw
+            .execute_batch(&format!("DROP INDEX {index}"))?;
+        entry.withdrawn.remove(0);
+        write(connection, &entry)?;
+    }
+    Ok(true)
+}
+
+/// Tells all connections that what they know of the tables is out of date, after a change to the catalog alone.
+pub fn change_version(connection: &Connection) -> rusqlite::Result<()> {
+    let version = connection.schema_version()?.wrapping_add(1);
+    let pragma = format!("PRAGMA schema_version = {version}");
+    connection.raw.execute_batch(&pragma)
+}
+
+/// Writes the entry of a table.
+pub fn write(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+    let layout = if !entry.is_plain() {
+        LAYOUT_VERSION
+    } else if entry.table.unique.is_empty() {
         WITHOUT_UNIQUE
     } else {
-        LAYOUT_VERSION
+        WITH_UNIQUE
     };
     connection.raw.execute(
         &format!(
             "INSERT OR REPLACE INTO {CATALOG} (name, layout, description) VALUES (?1, ?2, ?3)"
         ),
-        rusqlite::params![
-            table.name,
-            layout,
-            json::encode(&description::describe(table))
-        ],
+        rusqlite::params![entry.table.name, layout, json::encode(&entry.describe())],
     )?;
     Ok(())
 }
@@ -167,7 +201,7 @@ fn write(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
 /// Drops a table and removes it from the catalog.
 pub fn drop_table(connection: &Connection, table: &Table) -> Attempt<()> {
     if read(connection, table)?.is_some() {
-        let name = crate::layout::table_name(&table.name);
+        let name = table_name(&table.name);
         connection
             .raw
             .execute_batch(&format!("DROP TABLE {name}"))?;
@@ -189,7 +223,7 @@ fn has_catalog(connection: &Connection) -> Attempt<bool> {
 }
 
 /// The entry of a table in the catalog.
-fn read(connection: &Connection, table: &Table) -> Attempt<Option<Table>> {
+pub fn read(connection: &Connection, table: &Table) -> Attempt<Option<Entry>> {
     let raw = &connection.raw;
     if !has_catalog(connection)? {
         return Ok(None);
@@ -212,7 +246,7 @@ fn read(connection: &Connection, table: &Table) -> Attempt<Option<Table>> {
     }
     let described = json::decode(&text)
         .ok()
-        .and_then(|entry| description::parse(table, &entry));
+        .and_then(|entry| Entry::parse(table, &entry));
     let described = described.ok_or_else(|| {
         Error::configuration(format!(
             "the catalog's entry of table {:?} cannot be read: the database is damaged",

@@ -24,8 +24,8 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(1);
 
 pub enum ReadResult {
     Reply(Reply),
-    /// A table of the request must be created or extended first.
-    TableMissing,
+    /// A table of the request must be created, extended or built first.
+    TableNotReady,
     /// These files are no longer in their place.
     FilesLost(FileId),
 }
@@ -95,7 +95,7 @@ fn attempts(
             Err(Fault::Stale) if stale < ATTEMPTS => {}
             Err(Fault::Sqlite(error))
                 if stale < ATTEMPTS && connection::is_unknown_name(&error) => {}
-            Err(Fault::Stale) => return Ok(ReadResult::TableMissing),
+            Err(Fault::Stale) => return Ok(ReadResult::TableNotReady),
             Err(Fault::Sqlite(error)) if connection::is_busy(&error) => {
                 // Rare for reads: another connection recovers or closes the log.
                 deadline.check().map_err(|stop| {
@@ -126,8 +126,9 @@ fn attempt(shared: &Shared, connection: &Connection, request: &Request) -> Attem
         return reply.map(ReadResult::Reply);
     };
     match layout(shared, connection, table)? {
+        Some(layout) if layout.lacks(operation) => Ok(ReadResult::TableNotReady),
         Some(layout) => rows::read(connection, &layout, operation, now).map(ReadResult::Reply),
-        None => Ok(ReadResult::TableMissing),
+        None => Ok(ReadResult::TableNotReady),
     }
 }
 
@@ -179,7 +180,7 @@ fn get_all(
     let mut items = Vec::with_capacity(get.keys.len());
     for (table, key) in &get.keys {
         let Some(layout) = layout(shared, connection, table)? else {
-            return Ok(ReadResult::TableMissing);
+            return Ok(ReadResult::TableNotReady);
         };
         items.push(rows::live(connection, &layout, key, now)?);
     }

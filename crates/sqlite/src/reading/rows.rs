@@ -82,7 +82,7 @@ pub fn holder(
         return Ok(None);
     };
     let mut statement = connection.raw.prepare_cached(&column.find)?;
-    statement.raw_bind_parameter(1, Cell::claim(Some(claim)))?;
+    statement.raw_bind_parameter(1, claim.encode())?;
     let item = first_item(&mut statement, layout, None)?;
     check_fresh(connection, &statement)?;
     if let Some(item) = &item

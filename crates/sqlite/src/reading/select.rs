@@ -136,6 +136,9 @@ pub fn query(layout: &Layout, key: &QueryKey<'_>, query: &Query, now: i64) -> Se
         }
     }
     select.exclude_expired(layout, now);
+    if let Some(mark) = index.and_then(|index| layout.mark(index)) {
+        let _ = write!(select.body, " AND {mark} IS NOT NULL");
+    }
     let after = query.after.as_ref();
     let (columns, after) = match index {
         None => (layout.key_columns().collect(), after.map(key_parts)),

@@ -1,8 +1,8 @@
 //! Stored rows and their unique values.
 
-use mintkey_store::{Claim, Error, Key};
+use mintkey_store::{Error, Key};
 
-use crate::layout::Layout;
+use crate::layout::{Held, Layout};
 use crate::reading::rows;
 use crate::storage::connection::{Attempt, Connection};
 
@@ -19,12 +19,12 @@ pub fn delete_expired_holders(
     connection: &Connection,
     layout: &Layout,
     key: &Key,
-    claims: &[Option<Claim<'_>>],
+    held: &[Held<'_>],
     now: i64,
 ) -> Attempt<()> {
     let table = &layout.table;
     let mut expired = Vec::new();
-    for claim in claims.iter().flatten() {
+    for claim in held.iter().filter_map(Held::claim) {
         let Some(item) = rows::holder(connection, layout, claim)? else {
             continue;
         };

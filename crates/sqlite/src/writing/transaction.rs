@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use mintkey_store::size::check_item;
 use mintkey_store::{
-    BatchWrite, Check, Claim, Delete, Guard, Item, Key, Number, Operation, Put, Reply, Request,
-    Returning, Row, Table, TransactionGet, Update, Work, Write, json,
+    BatchWrite, Check, Delete, Guard, Item, Key, Number, Operation, Put, Reply, Request, Returning,
+    Row, Table, TransactionGet, Update, Work, Write, json,
 };
 
 use crate::catalog;
 use crate::catalog::layout_cache::LayoutCache;
-use crate::layout::{Cell, Layout};
+use crate::layout::{Cell, Held, Layout};
 use crate::reading::{reader, rows};
 use crate::storage::connection::{self, Attempt, Connection, Fault};
+use crate::writing::build::{self, Step};
 use crate::writing::stored_rows;
 
 /// A transaction, and the tables that it uses.
@@ -66,18 +67,16 @@ impl<'a> Transaction<'a> {
         self.now = self.now.max(now);
         match &request.operation {
             Operation::CreateTable(table) => {
-                self.layout(table)?;
-                Ok(Reply::Done)
+                self.extended(table)?;
+                self.build_step(table, now)
             }
             Operation::DropUnique(table, names) => {
-                self.schema_changed = true;
-                self.layouts_used.clear();
+                self.change_schema();
                 self.in_savepoint(|own| catalog::drop_unique(own.connection, table, names))?;
-                Ok(Reply::Done)
+                self.build_step(&table.without_unique(), now)
             }
             Operation::DeleteTable(table) => {
-                self.schema_changed = true;
-                self.layouts_used.clear();
+                self.change_schema();
                 self.written
                     .retain(|layout| layout.table.name != table.name);
                 self.in_savepoint(|own| catalog::drop_table(own.connection, table))?;
@@ -95,7 +94,10 @@ impl<'a> Transaction<'a> {
             // The others are reads of a database in memory, which has one connection.
             read => match read.table().filter(|_| reader::reads_rows(read)) {
                 Some(table) => {
-                    let layout = self.layout(table)?;
+                    let mut layout = self.layout(table)?;
+                    if layout.lacks(read) {
+                        layout = self.completed(table)?;
+                    }
                     rows::read(self.connection, &layout, read, now)
                 }
                 None => reader::without_layout(self.connection, read, "sqlite://"),
@@ -127,8 +129,17 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// The layout of a table, which is created or extended if necessary.
+    /// The layout of a table, which is created or extended if necessary. Unique values that the class declares are built.
     pub(super) fn layout(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+        let layout = self.extended(table)?;
+        if layout.awaits_unique(table) {
+            return self.completed(table);
+        }
+        Ok(layout)
+    }
+
+    /// The layout of a table, which is created or extended if necessary.
+    fn extended(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
         if let Some((_, layout)) = self
             .layouts_used
             .iter()
@@ -144,15 +155,55 @@ impl<'a> Transaction<'a> {
         let layout = if let Some(layout) = catalog::load(self.connection, table)? {
             layout
         } else {
-            self.schema_changed = true;
-            self.layouts_used.clear();
-            // Without a timeout: an index on a large table takes long, and would time out again and again.
-            self.connection.deadline.remove_timeout();
-            self.in_savepoint(|own| catalog::create_or_extend(own.connection, table, own.now))?
+            self.change_schema();
+            self.in_savepoint(|own| catalog::create_or_extend(own.connection, table))?
         };
         self.layouts_used
             .push((Arc::clone(table), Arc::clone(&layout)));
         Ok(layout)
+    }
+
+    /// The layout of a table, after building all that the class declares. Most requests come after a build that took a
+    /// transaction for each step. This one is for those that meet a change in between, and for databases in memory.
+    fn completed(&mut self, table: &Arc<Table>) -> Attempt<Arc<Layout>> {
+        self.change_schema();
+        self.in_savepoint(|own| {
+            loop {
+                match build::step(own.connection, table, own.now)? {
+                    Step::More => {}
+                    Step::Done => return Ok(()),
+                    Step::Refused(error) => return Err(error.into()),
+                }
+            }
+        })?;
+        self.extended(table)
+    }
+
+    /// Does a part of what is not built. The reply says whether nothing is left.
+    fn build_step(&mut self, table: &Table, now: i64) -> Attempt<Reply> {
+        self.connection.deadline.remove_timeout();
+        // What a step that fails has filled may stay, so a step without other requests needs no savepoint.
+        let step = if self.alone {
+            build::step(self.connection, table, now)
+        } else {
+            self.in_savepoint(|own| build::step(own.connection, table, now))
+        };
+        match step? {
+            Step::More => Ok(Reply::Exists(false)),
+            Step::Done => Ok(Reply::Done),
+            Step::Refused(error) => {
+                self.change_schema();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Forgets the known layouts before a change of the schema.
+    fn change_schema(&mut self) {
+        self.schema_changed = true;
+        self.layouts_used.clear();
+        // Without a timeout: what takes long would time out again and again.
+        self.connection.deadline.remove_timeout();
     }
 
     /// Does some work completely or not at all.
@@ -228,8 +279,8 @@ impl<'a> Transaction<'a> {
             self.write(&layout, key, &put.item, now)?;
         } else if plain && guard.row == Row::Absent {
             // If no row has the key, or a unique value of the item, one lookup in each index is enough.
-            let claims = layout.claims_of(&put.item, key)?;
-            if self.try_write(&layout, &layout.insert, key, &put.item, &claims)? != Some(1) {
+            let held = layout.held_by(&put.item, key)?;
+            if self.try_write(&layout, &layout.insert, key, &put.item, &held)? != Some(1) {
                 self.check_guard(&layout, guard, key, now)?;
                 self.write(&layout, key, &put.item, now)?;
             }
@@ -303,11 +354,11 @@ impl<'a> Transaction<'a> {
 
     /// Inserts or replaces a row. Expired rows that hold its unique values are deleted.
     fn write(&mut self, layout: &Layout, key: &Key, item: &Item, now: i64) -> Attempt<()> {
-        let claims = layout.claims_of(item, key)?;
-        let written = self.try_write(layout, &layout.upsert, key, item, &claims)?;
+        let held = layout.held_by(item, key)?;
+        let written = self.try_write(layout, &layout.upsert, key, item, &held)?;
         if written.is_none() {
-            stored_rows::delete_expired_holders(self.connection, layout, key, &claims, now)?;
-            self.try_write(layout, &layout.upsert, key, item, &claims)?;
+            stored_rows::delete_expired_holders(self.connection, layout, key, &held, now)?;
+            self.try_write(layout, &layout.upsert, key, item, &held)?;
         }
         Ok(())
     }
@@ -319,7 +370,7 @@ impl<'a> Transaction<'a> {
         sql: &str,
         key: &Key,
         item: &Item,
-        claims: &[Option<Claim<'_>>],
+        held: &[Held<'_>],
     ) -> Attempt<Option<usize>> {
         self.text.clear();
         json::encode_into(item, &mut self.text);
@@ -331,11 +382,18 @@ impl<'a> Transaction<'a> {
             index += 1;
         }
         statement.raw_bind_parameter(index, self.text.as_str())?;
-        for (column, index) in layout.columns.iter().zip(index + 1..) {
+        for column in &layout.columns {
+            index += 1;
             statement.raw_bind_parameter(index, Cell::indexed(item, column))?;
         }
-        for (claim, index) in claims.iter().zip(index + 1 + layout.columns.len()..) {
-            statement.raw_bind_parameter(index, Cell::claim(claim.as_ref()))?;
+        for (position, _) in &layout.marks {
+            index += 1;
+            let is_member = layout.table.indexes[*position].values_of(item).is_some();
+            statement.raw_bind_parameter(index, Cell::mark(is_member))?;
+        }
+        for held in held {
+            index += 1;
+            statement.raw_bind_parameter(index, Cell::held(held, key))?;
         }
         match statement.raw_execute() {
             Err(error) if connection::is_duplicate(&error) => Ok(None),
