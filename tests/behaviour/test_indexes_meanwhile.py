@@ -20,6 +20,8 @@ from mintkey.errors import ItemGone, StoreUnavailable, UniqueViolation
 from mintkey.stores import store_of
 
 ROWS = 400
+#: On SQLite a step of a build has up to 1,000 rows.
+MANY_ROWS = 2_500
 STATUSES = ["open", "paid", "sent"]
 
 
@@ -61,8 +63,14 @@ def url(url) -> str:
     return f"{url}?{PATIENCE}" if url.startswith("sqlite:") else url
 
 
-def old_rows() -> list[Old]:
-    return [Old(pk=f"{n}", status=STATUSES[n % 3] if n % 5 else None, email=f"{n}@old") for n in range(ROWS)]
+def row_count(store: Store) -> int:
+    """A number of rows that a build takes several steps for."""
+    return MANY_ROWS if store.url.startswith("sqlite:") else ROWS
+
+
+def old_rows(store: Store) -> list[Old]:
+    numbers = range(row_count(store))
+    return [Old(pk=f"{n}", status=STATUSES[n % 3] if n % 5 else None, email=f"{n}@old") for n in numbers]
 
 
 #: DynamoDB Local fails some writes while it adds an index.
@@ -135,7 +143,7 @@ def check_index() -> None:
 def test_an_index_is_built_while_others_write(store, url, model):
     if model is New and not store.creates_tables:
         pytest.skip("to DynamoDB, which builds the index itself, the two are the same")
-    Old.batch_save(old_rows())
+    Old.batch_save(old_rows(store))
     with writers(url, model):
         New.create_table()
     check_index()
@@ -149,7 +157,8 @@ def test_an_index_is_built_while_others_write(store, url, model):
 def test_no_query_sees_a_part_of_an_index(store, url):
     if not store.creates_tables:
         pytest.skip("DynamoDB itself builds the index, and refuses queries meanwhile. DynamoDB Local finds no rows")
-    Old.batch_save([Old(pk=f"{n}", status="open") for n in range(ROWS)])
+    rows = row_count(store)
+    Old.batch_save([Old(pk=f"{n}", status="open") for n in range(rows)])
     seen: Counter[int] = Counter()
     built = threading.Event()
 
@@ -167,12 +176,12 @@ def test_no_query_sees_a_part_of_an_index(store, url):
             built.set()
         for reader in readers:
             reader.result()
-    assert New.query(status="open").count() == ROWS
-    assert set(seen) <= {ROWS}
+    assert New.query(status="open").count() == rows
+    assert set(seen) <= {rows}
 
 
 def test_unique_values_are_built_while_others_write(store, url):
-    Old.batch_save(old_rows())
+    Old.batch_save(old_rows(store))
     with writers(url, writer_of_unique(store)):
         Unique.create_table()
     rows = list(Unique.scan(consistent=True))
@@ -198,7 +207,7 @@ getattr(models, sys.argv[2]).create_table()
     "writes", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(30, marks=pytest.mark.slow)]
 )
 def test_another_program_goes_on_where_a_killed_one_was(store, url, writes):
-    Old.batch_save(old_rows())
+    Old.batch_save(old_rows(store))
     # DynamoDB builds its indexes itself.
     model = Both if store.creates_tables else Unique
     command = [sys.executable, "-c", BUILDING, url, model.__name__]
@@ -213,7 +222,7 @@ def test_another_program_goes_on_where_a_killed_one_was(store, url, writes):
     model.create_table()
     if model is Both:
         check_index()
-    for number in (0, 40, 100, ROWS - 1):
+    for number in (0, 40, 100, row_count(store) - 1):
         row = model.get(str(number), consistent=True)
         assert row is not None
         assert model.get_by(email=row.email) == row

@@ -77,7 +77,7 @@ LAYERS = {
         {"shared"},
         {"catalog"},
         {"layout", "storage"},
-        {"config"},
+        {"config", "entry"},
     ],
     "redis": [
         {"lib"},

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use mintkey_store::Table;
 use rusqlite::OptionalExtension as _;
 
-use crate::catalog;
 use crate::entry::Entry;
 use crate::layout::{
     Layout, column_type, expiry_index_name, index_name, unique_index_name, unquoted,
@@ -21,12 +20,6 @@ type EmptyIndex<'a> = (String, Box<dyn Fn(&str) -> String + 'a>);
 
 /// Adds the columns and indexes that a stored table lacks. They are not built yet.
 pub fn extend(connection: &Connection, stored: &Entry, merged: Table) -> Attempt<Entry> {
-    while stored
-        .withdrawn
-        .iter()
-        .any(|name| merged.unique(name).is_some())
-        && catalog::clear_some(connection, &stored.table)?
-    {}
     let (mut entry, before) = (declare(stored, merged), Layout::new(stored));
     let select = format!("SELECT coalesce(max(rowid), 0) FROM {}", before.name);
     entry.unbuilt.filled = 0;

@@ -84,10 +84,15 @@ pub fn create_or_extend(connection: &Connection, table: &Arc<Table>) -> Attempt<
     ))?;
     let entry = match read(connection, table)? {
         None => create(connection, table)?,
-        Some(stored) => {
+        Some(mut stored) => {
             let merged = description::merge(&stored.table, table)?;
             if merged == *stored.table {
                 return Ok(Arc::new(Layout::new(&stored)));
+            }
+            // An index that still has values cannot be one that has no rows yet.
+            let comes_back = |name: &String| merged.unique(name).is_some();
+            while stored.withdrawn.iter().any(comes_back) {
+                stored = clear_some(connection, stored)?;
             }
             extend::extend(connection, &stored, merged)?
         }
@@ -145,15 +150,12 @@ pub fn drop_unique(connection: &Connection, table: &Table, names: &[String]) -> 
     Ok(true)
 }
 
-/// Removes some values of unique values that the table had before. Returns whether there may be more.
-pub fn clear_some(connection: &Connection, table: &Table) -> Attempt<bool> {
-    let Some(mut entry) = read(connection, table)? else {
-        return Ok(false);
-    };
+/// Removes some values of unique values that the table had before, and returns the new entry.
+pub fn clear_some(connection: &Connection, mut entry: Entry) -> Attempt<Entry> {
     let Some(name) = entry.withdrawn.first() else {
-        return Ok(false);
+        return Ok(entry);
     };
-    let (table, column) = (table_name(&table.name), unique_column(name));
+    let (table, column) = (table_name(&entry.table.name), unique_column(name));
     let index = unique_index_name(&entry.table.name, name);
     let cleared = connection.raw.execute(
         &format!(
@@ -164,13 +166,12 @@ pub fn clear_some(connection: &Connection, table: &Table) -> Attempt<bool> {
     )?;
     if cleared == 0 {
         // The column stays: to drop it would write all rows.
-        connection
-            .raw
-            .execute_batch(&format!("DROP INDEX {index}"))?;
+        let drop = format!("DROP INDEX {index}");
+        connection.raw.execute_batch(&drop)?;
         entry.withdrawn.remove(0);
         write(connection, &entry)?;
     }
-    Ok(true)
+    Ok(entry)
 }
 
 /// Tells all connections that what they know of the tables is out of date, after a change to the catalog alone.

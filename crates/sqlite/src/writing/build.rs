@@ -34,7 +34,7 @@ pub fn step(connection: &Connection, class: &Table, now: i64) -> Attempt<Step> {
         return Ok(Step::Done);
     };
     if !entry.withdrawn.is_empty() {
-        catalog::clear_some(connection, &entry.table)?;
+        catalog::clear_some(connection, entry)?;
         return Ok(Step::More);
     }
     let unbuilt = &mut entry.unbuilt;
