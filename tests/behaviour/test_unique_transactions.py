@@ -49,6 +49,17 @@ async def test_a_transaction_is_refused_as_a_whole(do):
     assert await do.get_by(Seat, guest="eve") is None
 
 
+async def test_a_new_item_with_a_value_that_cannot_be_unique_is_an_error_of_its_own(do):
+    """As with every other value that cannot be stored."""
+    await do.create(Seat, event="e", id=1, guest="ada")
+    with pytest.raises(InvalidValue, match="too long") as raised:  # noqa: PT012 - the end of the block raises
+        async with begun(do) as tx:
+            tx.delete_by_key(Seat, ("e", 1))
+            tx.create(Seat, event="e", id=2, guest="x" * 1025)
+    assert (raised.value.attribute, raised.value.key) == ("guest", {"event": "e", "id": 2})
+    assert await guests(do) == {1: "ada"}
+
+
 @pytest.mark.parametrize("refusal", ["condition", "gone", "collision", "condition on a change of the value"])
 async def test_a_violation_beside_a_refused_item_is_named(do, refusal):
     first = await do.create(Seat, event="e", id=1, guest="ada")

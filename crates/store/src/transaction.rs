@@ -26,7 +26,9 @@ impl Transaction {
         check_items(self.writes.iter().map(|write| (write.table(), write.key())))?;
         for write in &self.writes {
             match write {
-                TransactionWrite::Put(put) => put.check(&put.table, max_item),
+                TransactionWrite::Put(put) => put
+                    .check(&put.table, max_item)
+                    .and_then(|()| put.table.claims(&put.item).map(drop)),
                 TransactionWrite::Update(update) => update.check(),
                 TransactionWrite::Delete(delete) => delete.check(),
                 TransactionWrite::Check(check) => check.check(),
