@@ -274,7 +274,8 @@ impl<'a> Builder<'a> {
     fn claim(&self, position: usize, rowid: i64, item: &Item) -> Attempt<Option<Error>> {
         let table = &self.layout.table;
         if table.is_expired(item, self.now) {
-            self.change("DELETE FROM {table} WHERE rowid = ?1", rowid, None)?;
+            let sql = format!("DELETE FROM {} WHERE rowid = ?1", self.layout.name);
+            self.change(&sql, rowid, None)?;
             return Ok(None);
         }
         let key = table.key_of(item)?;
@@ -309,15 +310,14 @@ impl<'a> Builder<'a> {
     /// Writes the cell of a unique value. Returns false if another row has it.
     fn set(&self, position: usize, rowid: i64, cell: Cell<'_>) -> Attempt<bool> {
         let sql = format!(
-            "UPDATE {{table}} SET {} = ?2 WHERE rowid = ?1",
-            self.layout.claims[position].sql
+            "UPDATE {} SET {} = ?2 WHERE rowid = ?1",
+            self.layout.name, self.layout.claims[position].sql
         );
         self.change(&sql, rowid, Some(cell))
     }
 
     fn change(&self, sql: &str, rowid: i64, cell: Option<Cell<'_>>) -> Attempt<bool> {
-        let sql = sql.replace("{table}", &self.layout.name);
-        let mut statement = self.connection.raw.prepare_cached(&sql)?;
+        let mut statement = self.connection.raw.prepare_cached(sql)?;
         statement.raw_bind_parameter(1, rowid)?;
         if let Some(cell) = cell {
             statement.raw_bind_parameter(2, cell)?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mintkey_store::store::Never;
 use mintkey_store::unique::{Discriminator, Scope};
 use mintkey_store::{
-    Error, ErrorKind, GetUnique, Guard, Index, Item, KeyKind, Operation, Query, Reply, Request,
-    Store, Table, Unique, Value,
+    Error, ErrorKind, GetUnique, Guard, Index, Item, Key, KeyKind, KeyValue, Operation, Query,
+    Reply, Request, Store, Table, Unique, Value, Violation,
 };
 use mintkey_store_testkit::requests::{
     NOW, attribute, by_status, delete_of, get, key, order, orders, put, query, query_of, run, scan,
@@ -136,21 +136,17 @@ fn by_email(store: &dyn Store, table: &Arc<Table>, email: &str) -> Option<Item> 
 fn holders(error: &Error) -> Vec<Vec<String>> {
     assert_eq!(error.kind, ErrorKind::UniqueViolation, "{error}");
     let violations = error.violations.as_deref().unwrap();
-    let ids = |violation: &mintkey_store::Violation| {
-        let holders = violation.holders.iter();
-        holders
-            .map(|key| match &key.partition {
-                mintkey_store::KeyValue::String(id) => id.clone(),
-                other => panic!("{other:?}"),
-            })
-            .collect()
+    let id = |key: &Key| match &key.partition {
+        KeyValue::String(id) => id.clone(),
+        other => panic!("{other:?}"),
     };
+    let ids = |own: &Violation| own.holders.iter().map(id).collect();
     violations.iter().map(ids).collect()
 }
 
 fn query_index(store: &dyn Store, table: &Arc<Table>, index: &str, partition: &str) -> Vec<Item> {
     let value = match index {
-        "by_amount" => mintkey_store::KeyValue::Number(partition.parse().unwrap()),
+        "by_amount" => KeyValue::Number(partition.parse().unwrap()),
         _ => string(partition),
     };
     let by_index = Query {
@@ -322,6 +318,26 @@ fn duplicates_of_rows_that_writers_add_meanwhile_are_reported() {
         programs.one::<i64>("SELECT count(*) FROM orders WHERE \"=email\" >= x'fe'"),
         0
     );
+    programs.check_file();
+}
+
+#[test]
+fn names_of_any_text_are_built() {
+    let programs = Programs::new();
+    let (new, bare) = (&programs.new, bare());
+    let name = "{table}\"' ?1";
+    for (id, value) in ["v0", "v1", "v2"].into_iter().enumerate() {
+        put(new, &bare, row(id, &[(name, value.into())])).unwrap();
+    }
+    let unique = Unique {
+        name: name.into(),
+        attributes: vec![name.into()],
+        scope: Scope::default(),
+    };
+    let table = with(Vec::new(), vec![unique]);
+    programs.finish(&table).unwrap();
+    let error = put(new, &bare, row(9, &[(name, "v1".into())])).unwrap_err();
+    assert_eq!(holders(&error), [["r001"]]);
     programs.check_file();
 }
 
